@@ -1,0 +1,280 @@
+//! A bounded channel that a thread can feed and a task can drain, and the other way round.
+//!
+//! `enumerate` sends from wherever its backend reads (a thread for the embedded engine, a task for
+//! a remote one) to wherever its caller listens. Own type, so that no channel library becomes part
+//! of the contract.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// The capacity to use when there is no reason for another one.
+///
+/// Below a few hundred entries a blocking sender spends more on wake-ups than on sending.
+pub const DEFAULT_CAPACITY: usize = 256;
+
+/// Makes a channel that holds at most `capacity` entries (at least one).
+pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
+            queue: VecDeque::new(),
+            capacity: capacity.max(1),
+            senders: 1,
+            receiver: true,
+            receiver_waker: None,
+            sender_wakers: Vec::new(),
+        }),
+        room: Condvar::new(),
+        filled: Condvar::new(),
+    });
+    (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
+}
+
+/// The feeding end; clones feed the same channel.
+pub struct Sender<T> {
+    shared: Arc<Shared<T>>,
+}
+
+/// The draining end.
+pub struct Receiver<T> {
+    shared: Arc<Shared<T>>,
+}
+
+/// The receiver is gone; the entry comes back.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the receiver is gone")]
+#[allow(clippy::exhaustive_structs, reason = "a plain container of what was not sent")]
+pub struct Closed<T>(pub T);
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    room: Condvar,
+    filled: Condvar,
+}
+
+struct State<T> {
+    queue: VecDeque<T>,
+    capacity: usize,
+    senders: usize,
+    receiver: bool,
+    receiver_waker: Option<Waker>,
+    sender_wakers: Vec<Waker>,
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_receiver(&self, state: &mut State<T>) {
+        if let Some(waker) = state.receiver_waker.take() {
+            waker.wake();
+        }
+        self.filled.notify_one();
+    }
+
+    fn wake_senders(&self, state: &mut State<T>) {
+        state.sender_wakers.drain(..).for_each(Waker::wake);
+        self.room.notify_all();
+    }
+}
+
+impl<T> Sender<T> {
+    /// Waits for room and sends. Cancelling sends nothing.
+    ///
+    /// # Errors
+    /// [`Closed`] with the entry when the receiver is gone.
+    pub async fn send(&self, entry: T) -> Result<(), Closed<T>> {
+        let mut entry = Some(entry);
+        poll_fn(|context| self.poll_send(context, &mut entry)).await
+    }
+
+    /// Blocks this thread until there is room and sends.
+    ///
+    /// # Errors
+    /// [`Closed`] with the entry when the receiver is gone.
+    pub fn send_blocking(&self, entry: T) -> Result<(), Closed<T>> {
+        let mut state = self.shared.lock();
+        while state.receiver && state.queue.len() >= state.capacity {
+            state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !state.receiver {
+            return Err(Closed(entry));
+        }
+        state.queue.push_back(entry);
+        self.shared.wake_receiver(&mut state);
+        Ok(())
+    }
+
+    /// Whether the receiver is gone.
+    pub fn is_closed(&self) -> bool {
+        !self.shared.lock().receiver
+    }
+
+    fn poll_send(
+        &self,
+        context: &mut Context<'_>,
+        entry: &mut Option<T>,
+    ) -> Poll<Result<(), Closed<T>>> {
+        let mut state = self.shared.lock();
+        let Some(value) = entry.take() else { return Poll::Ready(Ok(())) };
+        if !state.receiver {
+            return Poll::Ready(Err(Closed(value)));
+        }
+        if state.queue.len() < state.capacity {
+            state.queue.push_back(value);
+            self.shared.wake_receiver(&mut state);
+            return Poll::Ready(Ok(()));
+        }
+        *entry = Some(value);
+        if !state.sender_wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            state.sender_wakers.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Waits for the next entry; `None` when every sender is gone and the channel is empty.
+    ///
+    /// Cancelling loses nothing.
+    pub async fn recv(&mut self) -> Option<T> {
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// As [`Receiver::recv`], for a hand-written future or stream.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
+        let mut state = self.shared.lock();
+        if let Some(entry) = state.queue.pop_front() {
+            // Waking senders only at half empty turns one wake-up an entry into one per half.
+            if state.queue.len() <= state.capacity / 2 {
+                self.shared.wake_senders(&mut state);
+            }
+            return Poll::Ready(Some(entry));
+        }
+        self.shared.wake_senders(&mut state);
+        if state.senders == 0 {
+            return Poll::Ready(None);
+        }
+        state.receiver_waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Blocks this thread for the next entry; `None` as for [`Receiver::recv`].
+    pub fn recv_blocking(&mut self) -> Option<T> {
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(entry) = state.queue.pop_front() {
+                if state.queue.len() <= state.capacity / 2 {
+                    self.shared.wake_senders(&mut state);
+                }
+                return Some(entry);
+            }
+            self.shared.wake_senders(&mut state);
+            if state.senders == 0 {
+                return None;
+            }
+            state = self.shared.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.shared.lock().senders += 1;
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.senders -= 1;
+        if state.senders == 0 {
+            self.shared.wake_receiver(&mut state);
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.receiver = false;
+        let left = std::mem::take(&mut state.queue);
+        self.shared.wake_senders(&mut state);
+        drop(state);
+        // Entries may hold anything; their destructors do not belong under the lock.
+        drop(left);
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_feeds_a_task_in_order_and_the_end_is_told() {
+        let (sender, mut receiver) = channel(2);
+        let feeder = std::thread::spawn(move || {
+            for number in 0..1_000 {
+                sender.send_blocking(number).unwrap();
+            }
+        });
+        for number in 0..1_000 {
+            assert_eq!(receiver.recv().await, Some(number));
+        }
+        assert_eq!(receiver.recv().await, None);
+        feeder.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_task_feeds_a_thread() {
+        let (sender, mut receiver) = channel(1);
+        let drain = std::thread::spawn(move || {
+            let mut sum = 0;
+            while let Some(number) = receiver.recv_blocking() {
+                sum += number;
+            }
+            sum
+        });
+        for number in 0..100 {
+            sender.send(number).await.unwrap();
+        }
+        drop(sender);
+        assert_eq!(drain.join().unwrap(), 4_950);
+    }
+
+    #[tokio::test]
+    async fn a_full_channel_holds_its_sender_back() {
+        let (sender, mut receiver) = channel(1);
+        sender.send(1).await.unwrap();
+        let held = tokio::time::timeout(std::time::Duration::from_millis(20), sender.send(2));
+        assert!(held.await.is_err());
+        assert_eq!(receiver.recv().await, Some(1));
+        sender.send(3).await.unwrap();
+        assert_eq!(receiver.recv().await, Some(3));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_receiver_frees_a_blocked_sender_and_returns_the_entry() {
+        let (sender, receiver) = channel(1);
+        sender.send(1).await.unwrap();
+        let blocked = std::thread::spawn(move || sender.send_blocking(2));
+        drop(receiver);
+        assert_eq!(blocked.join().unwrap(), Err(Closed(2)));
+    }
+}

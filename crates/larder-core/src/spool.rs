@@ -1,0 +1,554 @@
+//! The spool: a durable set of opaque payloads by id.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::channel::Sender;
+use crate::{BackendError, Durability, Effect, Failure, Retry, SpoolId, Timestamp};
+
+/// What a mail server, webhook sender, outbox or job queue writes before it says "accepted".
+///
+/// # Contract
+/// - What a successful store wrote is loaded byte for byte until it is replaced or removed.
+/// - An empty payload is a payload. A missing id is [`SpoolError::NotFound`] on load and success
+///   on remove, on every backend.
+/// - `force_sync` means that Ok survives the loss of power, the directory entry of the file
+///   included. Without it Ok survives the death of the process at once, and the loss of power after
+///   the interval that the backend states.
+/// - A store that answers an error is never a success later in this process: loads then show what
+///   was there before, or nothing.
+/// - While the health gate is closed ([`Spool::unhealthy_reason`]) stores are refused and
+///   everything else works.
+///
+/// # Cancel safety
+/// A store or remove whose future is dropped before it was handed to the backend did not happen;
+/// later it happens as a whole or not at all. Reads have no effect.
+pub trait Spool: fmt::Debug + Send + Sync + 'static {
+    /// Returns the payload stored under `id`.
+    ///
+    /// # Errors
+    /// [`SpoolError::NotFound`] for a missing id, [`SpoolError::Corrupt`] for damage found by
+    /// checksum, [`SpoolError::Backend`] when it could not be read.
+    fn load(&self, id: SpoolId) -> impl Future<Output = Result<Bytes, SpoolError>> + Send + '_;
+
+    /// Loads many ids; answers in the order of `ids`.
+    ///
+    /// # Errors
+    /// Each id has an answer of its own, as for [`Spool::load`].
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SpoolId],
+    ) -> impl Future<Output = Vec<Result<Bytes, SpoolError>>> + Send + 'a;
+
+    /// Writes or replaces the payload of `id`.
+    ///
+    /// # Units and limits
+    /// A `deadline` that has passed writes nothing. Otherwise the sooner of it and the spool's own
+    /// limit counts. Payload sizes are bounded by the backend.
+    ///
+    /// # Errors
+    /// [`SpoolError::CallerDeadlineExceeded`] or [`SpoolError::BackpressureTimeout`], whichever
+    /// limit was the sooner; [`SpoolError::Unhealthy`], [`SpoolError::TooLarge`],
+    /// [`SpoolError::Full`]: nothing was written; others as they say. Once the payload was handed to
+    /// the engine every error has effect `Unknown`.
+    fn store(
+        &self,
+        id: SpoolId,
+        data: Bytes,
+        force_sync: bool,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<(), SpoolError>> + Send + '_;
+
+    /// Writes many payloads with one acknowledgement.
+    ///
+    /// The embedded engine writes all or none; other backends say when they cannot.
+    ///
+    /// # Errors
+    /// As [`Spool::store`].
+    fn store_many(
+        &self,
+        entries: Vec<(SpoolId, Bytes)>,
+        force_sync: bool,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<(), SpoolError>> + Send + '_;
+
+    /// Removes `id`; a missing id is success.
+    ///
+    /// Ok survives the death of the process at once; the loss of power may bring the entry back.
+    ///
+    /// # Errors
+    /// [`SpoolError::ShuttingDown`], [`SpoolError::NoSpace`], [`SpoolError::Backend`].
+    fn remove(&self, id: SpoolId) -> impl Future<Output = Result<(), SpoolError>> + Send + '_;
+
+    /// Removes `id` so that not even the loss of power brings it back.
+    ///
+    /// # Errors
+    /// As [`Spool::remove`].
+    fn remove_durable(
+        &self,
+        id: SpoolId,
+    ) -> impl Future<Output = Result<(), SpoolError>> + Send + '_;
+
+    /// Removes many ids with one acknowledgement; durable if asked.
+    ///
+    /// # Errors
+    /// As [`Spool::remove`].
+    fn remove_many(
+        &self,
+        ids: Vec<SpoolId>,
+        durable: bool,
+    ) -> impl Future<Output = Result<(), SpoolError>> + Send + '_;
+
+    /// Sends every entry to `sender`, in no order; returns at once.
+    ///
+    /// Sends the ids that were there when the spool was opened or were created before
+    /// `start_time`. Each one that is live throughout comes exactly once; those removed meanwhile
+    /// may or may not come. The channel's capacity is the back-pressure. Dropping the receiver
+    /// ends the enumeration, and the handle then says that it was aborted.
+    ///
+    /// # Errors
+    /// [`SpoolError::ShuttingDown`]. What goes wrong later is told by the handle; damage of one
+    /// entry is an entry, [`SpoolEntry::Corrupt`].
+    fn enumerate(
+        &self,
+        sender: SpoolSender,
+        start_time: Timestamp,
+    ) -> Result<EnumerateHandle, SpoolError>;
+
+    /// As [`Spool::enumerate`], but with sizes in place of payloads, which need not be read.
+    ///
+    /// # Errors
+    /// As [`Spool::enumerate`].
+    fn list(
+        &self,
+        sender: ListingSender,
+        start_time: Timestamp,
+    ) -> Result<EnumerateHandle, SpoolError>;
+
+    /// Does the periodic maintenance: gives back space that costs little to give back.
+    ///
+    /// # Errors
+    /// [`SpoolError::Backend`]; nothing that was acknowledged is touched.
+    fn cleanup(&self) -> impl Future<Output = Result<(), SpoolError>> + Send + '_;
+
+    /// Ends the spool: pending calls end with Ok or [`SpoolError::ShuttingDown`], later calls fail.
+    ///
+    /// Idempotent. Ok means that everything acknowledged is durable.
+    ///
+    /// # Errors
+    /// [`SpoolError::Backend`] when the last flush failed.
+    fn shutdown(&self) -> impl Future<Output = Result<(), SpoolError>> + Send + '_;
+
+    /// Flushes and drops what can be read again.
+    ///
+    /// Returns the bytes of memory saved; negative if it grew.
+    ///
+    /// # Errors
+    /// [`SpoolError::Backend`] when the flush failed.
+    fn advise_low_memory(&self) -> impl Future<Output = Result<isize, SpoolError>> + Send + '_;
+
+    /// Flushes and compacts fully.
+    ///
+    /// # Errors
+    /// [`SpoolError::Backend`] when a file is missing or damaged; nothing that loads is lost.
+    fn compact(&self) -> impl Future<Output = Result<(), SpoolError>> + Send + '_ {
+        std::future::ready(Ok(()))
+    }
+
+    /// Why stores are refused at the moment; `None` when they are accepted.
+    ///
+    /// Does no I/O, waits for nothing and allocates nothing. The text is fit for strangers.
+    fn unhealthy_reason(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The operator has seen the reported damage: the gate may open again.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unhealthy`] when the cause is one that only reopening the spool clears.
+    fn acknowledge(&self) -> impl Future<Output = Result<(), SpoolError>> + Send + '_;
+
+    /// Counts and sizes.
+    ///
+    /// # Errors
+    /// [`SpoolError::Backend`] when a remote backend could not be asked.
+    fn stats(&self) -> impl Future<Output = Result<SpoolStats, SpoolError>> + Send + '_;
+
+    /// What a store with `force_sync` survives.
+    fn durability(&self) -> Durability;
+}
+
+/// Where [`Spool::enumerate`] sends its entries.
+pub type SpoolSender = Sender<SpoolEntry>;
+
+/// Where [`Spool::list`] sends its entries.
+pub type ListingSender = Sender<Listing>;
+
+/// One entry of an enumeration.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_enums, reason = "callers must handle damage")]
+pub enum SpoolEntry {
+    /// A payload.
+    Item {
+        /// Its id.
+        id: SpoolId,
+        /// The payload.
+        data: Bytes,
+    },
+    /// Damage found by checksum; the entry is quarantined, not deleted.
+    Corrupt {
+        /// The id, when the damage left it readable.
+        id: Option<SpoolId>,
+        /// What was found.
+        error: SpoolError,
+    },
+}
+
+/// One entry of a listing.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_enums, reason = "callers must handle damage")]
+pub enum Listing {
+    /// A payload that is stored.
+    Item {
+        /// Its id.
+        id: SpoolId,
+        /// The size of the payload in bytes.
+        size: u64,
+    },
+    /// Damage that is already known.
+    Corrupt {
+        /// The id, when the damage left it readable.
+        id: Option<SpoolId>,
+        /// What was found.
+        error: SpoolError,
+    },
+}
+
+/// Counts and sizes of a spool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpoolStats {
+    /// Entries stored.
+    pub entries: u64,
+    /// The sum of their payloads in bytes.
+    pub bytes: u64,
+    /// Entries known to be damaged.
+    pub corrupt: u64,
+    /// Bytes on disk, or in the store behind it; zero when unknown.
+    pub disk_bytes: u64,
+    /// Further numbers of the backend by name.
+    pub details: Vec<(&'static str, u64)>,
+}
+
+/// Why a spool operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpoolError {
+    /// No entry has this id. Effect `NotApplied`, retry `Never`.
+    #[error("the spool has no entry {id}")]
+    NotFound {
+        /// The id asked for.
+        id: SpoolId,
+    },
+    /// The entry is damaged: its checksum does not match. Effect `NotApplied`, retry `Never`.
+    #[error("a spool entry is damaged{}: {what}", of(*id))]
+    Corrupt {
+        /// The id, when the damage left it readable.
+        id: Option<SpoolId>,
+        /// What was found and where.
+        what: String,
+    },
+    /// The caller's deadline came before the spool accepted the write. Retry `Later`.
+    #[error("the caller's deadline passed before the spool accepted the write")]
+    CallerDeadlineExceeded {
+        /// `NotApplied` when nothing was handed to the engine.
+        effect: Effect,
+    },
+    /// The spool's own limit passed before it accepted the write. Retry `Later`.
+    #[error("the spool did not accept the write within {deadline:?}")]
+    BackpressureTimeout {
+        /// The spool's limit.
+        deadline: Duration,
+        /// `NotApplied` when nothing was handed to the engine.
+        effect: Effect,
+    },
+    /// The health gate is closed. Effect `NotApplied`, retry `Later`.
+    #[error("the spool is not accepting writes: {reason}")]
+    Unhealthy {
+        /// Why, in words fit for strangers.
+        reason: &'static str,
+    },
+    /// The payload is larger than the spool takes. Effect `NotApplied`, retry `Never`.
+    #[error("the payload is too large for this spool: bytes={bytes} bytes_max={bytes_max}")]
+    TooLarge {
+        /// The size of the payload.
+        bytes: u64,
+        /// The largest size that is taken.
+        bytes_max: u64,
+    },
+    /// The spool holds as much as it may. Effect `NotApplied`, retry `Later`.
+    #[error("the spool is full: {limit}")]
+    Full {
+        /// The bound that was reached, such as `entries_max=1000`.
+        limit: String,
+    },
+    /// The device has no space left. Retry `Later`.
+    #[error("no space is left on the spool's device")]
+    NoSpace {
+        /// `NotApplied` when nothing was handed to the engine.
+        effect: Effect,
+    },
+    /// The spool is being shut down, or was. Retry `Never`.
+    #[error("the spool is shutting down")]
+    ShuttingDown {
+        /// `NotApplied` when nothing was handed to the engine.
+        effect: Effect,
+    },
+    /// The technology behind the spool failed; the error says its effect and retry.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+fn of(id: Option<SpoolId>) -> String {
+    id.map(|id| format!(": id={id}")).unwrap_or_default()
+}
+
+impl Failure for SpoolError {
+    fn effect(&self) -> Effect {
+        match self {
+            Self::NotFound { .. }
+            | Self::Corrupt { .. }
+            | Self::Unhealthy { .. }
+            | Self::TooLarge { .. }
+            | Self::Full { .. } => Effect::NotApplied,
+            Self::CallerDeadlineExceeded { effect }
+            | Self::BackpressureTimeout { effect, .. }
+            | Self::NoSpace { effect }
+            | Self::ShuttingDown { effect } => *effect,
+            Self::Backend(error) => error.effect(),
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::NotFound { .. }
+            | Self::Corrupt { .. }
+            | Self::TooLarge { .. }
+            | Self::ShuttingDown { .. } => Retry::Never,
+            Self::CallerDeadlineExceeded { .. }
+            | Self::BackpressureTimeout { .. }
+            | Self::Unhealthy { .. }
+            | Self::Full { .. }
+            | Self::NoSpace { .. } => Retry::Later,
+            Self::Backend(error) => error.retry(),
+        }
+    }
+}
+
+/// What an enumeration sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "plain counts")]
+pub struct EnumerateSummary {
+    /// Entries sent, damaged ones not included.
+    pub items: u64,
+    /// Damaged entries sent.
+    pub corrupt: u64,
+    /// The sum of the payloads in bytes.
+    pub bytes: u64,
+}
+
+/// An enumeration ended before it had sent everything.
+#[derive(Debug, thiserror::Error)]
+#[error("the enumeration ended early, after {} entries", so_far.items)]
+#[non_exhaustive]
+pub struct EnumerateAborted {
+    /// What had been sent by then.
+    pub so_far: EnumerateSummary,
+    /// Why; `None` when the receiver was dropped.
+    #[source]
+    pub cause: Option<SpoolError>,
+}
+
+impl EnumerateAborted {
+    /// An enumeration that ended early.
+    pub const fn new(so_far: EnumerateSummary, cause: Option<SpoolError>) -> Self {
+        Self { so_far, cause }
+    }
+}
+
+/// Tells whether an enumeration was complete: a future of its end.
+///
+/// The end of the channel does not tell that. Dropping the handle does not end the enumeration.
+pub struct EnumerateHandle(Arc<Ending>);
+
+/// The backend's side of an [`EnumerateHandle`]: counts what is sent and reports the end.
+///
+/// Dropped without [`EnumerateReport::complete`] it reports an abort.
+pub struct EnumerateReport {
+    ending: Arc<Ending>,
+    summary: EnumerateSummary,
+    reported: bool,
+}
+
+type End = Result<EnumerateSummary, EnumerateAborted>;
+
+#[derive(Default)]
+struct Ending {
+    state: Mutex<EndState>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct EndState {
+    end: Option<End>,
+    waker: Option<Waker>,
+}
+
+impl Ending {
+    fn lock(&self) -> MutexGuard<'_, EndState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EnumerateHandle {
+    /// A handle and the report that fulfils it.
+    pub fn pair() -> (Self, EnumerateReport) {
+        let ending = Arc::new(Ending::default());
+        let report = EnumerateReport {
+            ending: Arc::clone(&ending),
+            summary: EnumerateSummary::default(),
+            reported: false,
+        };
+        (Self(ending), report)
+    }
+
+    /// Blocks this thread until the enumeration ends.
+    ///
+    /// # Errors
+    /// [`EnumerateAborted`] when not everything was sent.
+    pub fn wait(self) -> End {
+        let mut state = self.0.lock();
+        loop {
+            if let Some(end) = state.end.take() {
+                return end;
+            }
+            state = self.0.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Future for EnumerateHandle {
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
+        let mut state = self.0.lock();
+        if let Some(end) = state.end.take() {
+            return Poll::Ready(end);
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl EnumerateReport {
+    /// Counts an entry of `bytes` that was sent.
+    pub fn item(&mut self, bytes: u64) {
+        self.summary.items += 1;
+        self.summary.bytes = self.summary.bytes.saturating_add(bytes);
+    }
+
+    /// Counts a damaged entry that was sent.
+    pub fn corrupt(&mut self) {
+        self.summary.corrupt += 1;
+    }
+
+    /// Everything was sent.
+    pub fn complete(mut self) {
+        let summary = self.summary;
+        self.report(Ok(summary));
+    }
+
+    /// The enumeration ends here; no `cause` means that the receiver was dropped.
+    pub fn abort(mut self, cause: Option<SpoolError>) {
+        let summary = self.summary;
+        self.report(Err(EnumerateAborted::new(summary, cause)));
+    }
+
+    fn report(&mut self, end: End) {
+        self.reported = true;
+        let mut state = self.ending.lock();
+        state.end = Some(end);
+        let waker = state.waker.take();
+        drop(state);
+        self.ending.ended.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for EnumerateReport {
+    fn drop(&mut self) {
+        if !self.reported {
+            let summary = self.summary;
+            self.report(Err(EnumerateAborted::new(summary, None)));
+        }
+    }
+}
+
+impl fmt::Debug for EnumerateHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnumerateHandle").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EnumerateReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnumerateReport").field("summary", &self.summary).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handle_tells_complete_from_aborted() {
+        let (handle, mut report) = EnumerateHandle::pair();
+        report.item(7);
+        report.corrupt();
+        report.complete();
+        let summary = handle.await.unwrap();
+        assert_eq!(summary, EnumerateSummary { items: 1, corrupt: 1, bytes: 7 });
+
+        let (handle, mut report) = EnumerateHandle::pair();
+        report.item(1);
+        drop(report);
+        let aborted = handle.await.unwrap_err();
+        assert_eq!(aborted.so_far.items, 1);
+        assert!(aborted.cause.is_none());
+    }
+
+    #[test]
+    fn a_blocking_caller_sees_an_end_reported_by_another_thread() {
+        let (handle, report) = EnumerateHandle::pair();
+        let reporter = std::thread::spawn(move || report.complete());
+        assert!(handle.wait().is_ok());
+        reporter.join().unwrap();
+    }
+
+    #[test]
+    fn errors_before_the_hand_over_are_not_applied() {
+        let id = SpoolId::from_bytes([1; 16]);
+        assert_eq!(SpoolError::NotFound { id }.effect(), Effect::NotApplied);
+        assert_eq!(SpoolError::Unhealthy { reason: "x" }.retry(), Retry::Later);
+        let late = SpoolError::CallerDeadlineExceeded { effect: Effect::Unknown };
+        assert_eq!(late.effect(), Effect::Unknown);
+    }
+}

@@ -1,0 +1,177 @@
+//! Versions: which of two writes is the newer one, agreed without a server.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::clock::{SharedClock, random_u64};
+
+/// Where a write stands in the order of all writes.
+///
+/// A hybrid logical clock reading (48 bits of milliseconds, 16 bits of counter) and the random
+/// origin that took it. Ordered by reading, then by origin, so two origins never tie.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    reading: u64,
+    origin: u64,
+}
+
+impl Version {
+    /// The number of bytes of [`Version::to_bytes`].
+    pub const LEN: usize = 16;
+
+    /// A version from its parts, for decoding and for tests.
+    pub const fn from_parts(reading: u64, origin: u64) -> Self {
+        Self { reading, origin }
+    }
+
+    /// The hybrid reading: milliseconds since the epoch in the upper 48 bits, a counter below.
+    pub const fn reading(self) -> u64 {
+        self.reading
+    }
+
+    /// The process that took the reading.
+    pub const fn origin(self) -> u64 {
+        self.origin
+    }
+
+    /// Sixteen bytes that sort as versions do.
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..8].copy_from_slice(&self.reading.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.origin.to_be_bytes());
+        bytes
+    }
+
+    /// The version that [`Version::to_bytes`] wrote.
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let both = u128::from_be_bytes(bytes);
+        let [reading, origin] = [both >> 64, both & u128::from(u64::MAX)]
+            .map(|half| u64::try_from(half).unwrap_or(u64::MAX));
+        Self { reading, origin }
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Version({self})")
+    }
+}
+
+impl fmt::Display for Version {
+    /// `milliseconds.counter@origin`, in hexadecimal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}.{:x}@{:016x}", self.reading >> 16, self.reading & 0xFFFF, self.origin)
+    }
+}
+
+/// Hands out versions that exceed every version handed out or seen before.
+///
+/// Source: S. Kulkarni, M. Demirbas et al., "Logical Physical Clocks", OPODIS 2014. The physical
+/// part follows the wall clock; when that stands still or steps back the counter goes on, and
+/// overflows into the physical part.
+#[derive(Debug)]
+pub struct HybridClock {
+    clock: SharedClock,
+    origin: u64,
+    max_lead: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: u64,
+    refused: u64,
+}
+
+impl HybridClock {
+    /// How far ahead of the wall clock a seen version may be and still be merged.
+    pub const MAX_LEAD: Duration = Duration::from_mins(1);
+
+    /// A clock with a random origin.
+    pub fn new(clock: SharedClock) -> Self {
+        Self::with_origin(clock, random_u64())
+    }
+
+    /// A clock with a given origin, for tests.
+    pub fn with_origin(clock: SharedClock, origin: u64) -> Self {
+        Self { clock, origin, max_lead: Self::MAX_LEAD, state: Mutex::default() }
+    }
+
+    /// The next version: higher than every one returned or observed before.
+    pub fn next(&self) -> Version {
+        let wall = self.clock.now().as_millis() << 16;
+        let mut state = self.lock();
+        state.last = wall.max(state.last.saturating_add(1));
+        Version { reading: state.last, origin: self.origin }
+    }
+
+    /// Merges a version seen in a record or message, so that later versions exceed it.
+    ///
+    /// One that is more than [`HybridClock::MAX_LEAD`] in the future is refused and counted: a
+    /// machine with a broken clock must not push everybody else's clock ahead.
+    pub fn observe(&self, seen: Version) -> bool {
+        let limit = self.clock.now().saturating_add(self.max_lead).as_millis() << 16 | 0xFFFF;
+        let mut state = self.lock();
+        if seen.reading > limit {
+            state.refused = state.refused.saturating_add(1);
+            return false;
+        }
+        state.last = state.last.max(seen.reading);
+        true
+    }
+
+    /// How many versions were refused for being too far in the future.
+    pub fn refused(&self) -> u64 {
+        self.lock().refused
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn versions_rise_while_the_wall_clock_stands_or_steps_back() {
+        let wall = ManualClock::default();
+        let clock = HybridClock::with_origin(wall.shared(), 7);
+        let first = clock.next();
+        let second = clock.next();
+        wall.step_wall(-1_000_000_000);
+        let third = clock.next();
+        assert!(first < second && second < third);
+    }
+
+    #[test]
+    fn an_observed_version_is_exceeded() {
+        let wall = ManualClock::default();
+        let clock = HybridClock::with_origin(wall.shared(), 7);
+        let seen = Version::from_parts(clock.next().reading() + 5_000, 9);
+        assert!(clock.observe(seen));
+        assert!(clock.next() > seen);
+    }
+
+    #[test]
+    fn a_version_far_in_the_future_is_refused_and_counted() {
+        let wall = ManualClock::default();
+        let clock = HybridClock::with_origin(wall.shared(), 7);
+        let before = clock.next();
+        let absurd = Version::from_parts(u64::MAX, 9);
+        assert!(!clock.observe(absurd));
+        assert_eq!(clock.refused(), 1);
+        assert!(clock.next() > before && clock.next() < absurd);
+    }
+
+    #[test]
+    fn bytes_round_trip_and_sort_as_versions() {
+        let low = Version::from_parts(1, u64::MAX);
+        let high = Version::from_parts(2, 0);
+        assert_eq!(Version::from_bytes(low.to_bytes()), low);
+        assert!(low.to_bytes() < high.to_bytes() && low < high);
+    }
+}
