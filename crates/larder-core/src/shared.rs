@@ -34,14 +34,14 @@ macro_rules! handle {
         boxed { $( fn $name:ident/$boxed:ident(&'a self $(, $arg:ident: $ty:ty)*) -> $out:ty; )* }
         plain { $( fn $pname:ident/$pdyn:ident(&self $(, $parg:ident: $pty:ty)*) -> $pout:ty; )* }
     ) => {
-        #[allow(clippy::needless_lifetimes, reason = "arguments may borrow for it as well")]
+        #[allow(clippy::elidable_lifetime_names, reason = "arguments may borrow for it as well")]
         trait $twin $(<$v>)?: fmt::Debug + Send + Sync {
             $( fn $aboxed<'a>(&'a self, $akey: $aty) -> BoxFuture<'a, $aout>; )?
             $( fn $boxed<'a>(&'a self $(, $arg: $ty)*) -> BoxFuture<'a, $out>; )*
             $( fn $pdyn(&self $(, $parg: $pty)*) -> $pout; )*
         }
 
-        #[allow(clippy::needless_lifetimes, reason = "arguments may borrow for it as well")]
+        #[allow(clippy::elidable_lifetime_names, reason = "arguments may borrow for it as well")]
         impl<$($v: Clone + Send + Sync + 'static,)? S: $contract $(<$v>)?> $twin $(<$v>)? for S {
             $( fn $aboxed<'a>(&'a self, $akey: $aty) -> BoxFuture<'a, $aout> {
                 Box::pin($contract::$aname(self, $akey))
@@ -77,7 +77,7 @@ macro_rules! handle {
         }
 
         #[deny(clippy::missing_trait_methods)]
-        #[allow(clippy::needless_lifetimes, reason = "arguments may borrow for it as well")]
+        #[allow(clippy::elidable_lifetime_names, reason = "arguments may borrow for it as well")]
         impl $(<$v: Clone + Send + Sync + 'static>)? $contract $(<$v>)? for $handle $(<$v>)? {
             $( fn $aname<'a>(&'a self, $akey: $aty) -> impl Future<Output = $aout> + Send + 'a {
                 async move {
@@ -97,7 +97,7 @@ macro_rules! handle {
         }
 
         #[deny(clippy::missing_trait_methods)]
-        #[allow(clippy::needless_lifetimes, reason = "arguments may borrow for it as well")]
+        #[allow(clippy::elidable_lifetime_names, reason = "arguments may borrow for it as well")]
         impl<$($v: Clone + Send + Sync + 'static,)? S: $contract $(<$v>)?> $contract $(<$v>)?
             for Arc<S>
         {
