@@ -1,3 +1,18 @@
-//! Under construction.
+//! **larder keeps it fresh, keeps it safe, keeps it in order**: a tiered cache, a durable spool
+//! and compare-and-set consensus for services, each one contract with many backends.
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`compose`] | policies that join two layers of a contract into one |
+//! | [`registry`] | from an address to a live store |
+//!
+//! Everything of `larder-core` (contracts, ids, errors, clocks) is re-exported here. Backends need
+//! a tokio runtime with time enabled.
 
+pub mod address;
 pub mod compose;
+pub mod registry;
+
+pub use address::{Address, AddressError};
+pub use larder_core::*;
+pub use registry::{OpenError, open_cache, open_consensus, open_spool};

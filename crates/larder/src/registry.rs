@@ -1,0 +1,156 @@
+//! From an address to a live store: the only room that names every backend.
+//!
+//! | scheme | contracts | parameters |
+//! |---|---|---|
+//! | `memory:` | cache, spool, consensus | `capacity` (256MiB), for a spool also `max_entries` |
+//! | `log:PATH` | spool, consensus | `segment`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`; for a spool also `store_deadline` |
+
+use bytes::Bytes;
+use larder_core::{
+    BackendError, Effect, Failure, MemoryConsensus, MemorySpool, Retry, SharedConsensus,
+    SharedSpool, SharedTier, SystemClock,
+};
+
+use crate::address::{Address, AddressError};
+
+/// Opens the spool at `uri`.
+///
+/// Needs a tokio runtime. The embedded engine reads its folder before this returns.
+///
+/// # Errors
+/// [`OpenError`]; whatever it is, nothing was changed.
+///
+/// # Cancel safety
+/// An open that is dropped may go on in the background and holds the place until it is done.
+pub async fn open_spool(uri: &str) -> Result<SharedSpool, OpenError> {
+    let mut address: Address = uri.parse()?;
+    match address.scheme() {
+        "memory" => {
+            let bytes = memory_capacity(&mut address)?.unwrap_or(MemorySpool::BYTES_MAX);
+            let entries = address.take_count("max_entries")?.unwrap_or(MemorySpool::ENTRIES_MAX);
+            address.finish(&["capacity", "max_entries"])?;
+            Ok(SharedSpool::new(MemorySpool::new(SystemClock::shared(), bytes, entries)))
+        }
+        _ => Err(unknown_scheme(&address, "spool", SPOOLS)),
+    }
+}
+
+/// Opens the consensus store at `uri`.
+///
+/// # Errors
+/// As [`open_spool`].
+///
+/// # Cancel safety
+/// As [`open_spool`].
+pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
+    let mut address: Address = uri.parse()?;
+    match address.scheme() {
+        "memory" => {
+            let capacity = memory_capacity(&mut address)?.unwrap_or(MemoryConsensus::CAPACITY);
+            address.finish(&["capacity"])?;
+            Ok(SharedConsensus::new(MemoryConsensus::with_capacity(capacity)))
+        }
+        _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
+    }
+}
+
+/// Opens the cache tier at `uri`, for values of bytes.
+///
+/// # Errors
+/// As [`open_spool`].
+#[allow(clippy::unused_async, reason = "tiers behind a network have to connect")]
+pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
+    let mut address: Address = uri.parse()?;
+    match address.scheme() {
+        "memory" => {
+            memory_capacity(&mut address)?;
+            address.finish(&["capacity"])?;
+            Ok(SharedTier::new(larder_core::reference::ReferenceTier::new(
+                "memory",
+                SystemClock::shared(),
+            )))
+        }
+        _ => Err(unknown_scheme(&address, "cache", CACHES)),
+    }
+}
+
+/// The capacity of a `memory:` cache that states none: 256 MiB.
+pub const MEMORY_CACHE_CAPACITY: u64 = 256 << 20;
+
+/// Why a store could not be opened. Nothing was changed, whatever it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The address makes no sense. Retry `Never`.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Another process, or this one, has the place open. Retry `Later`.
+    #[error("{place} is in use{}: close it there first", by(*pid))]
+    Locked {
+        /// The place.
+        place: String,
+        /// The process that holds it, when it says so.
+        pid: Option<u32>,
+    },
+    /// A newer release wrote the place. Retry `Never`.
+    #[error("{place} was written by a newer release: {what}")]
+    Newer {
+        /// The place.
+        place: String,
+        /// Which format was found and which are known.
+        what: String,
+    },
+    /// The place is damaged in a way that this contract cannot serve. Retry `Never`.
+    #[error("{place} is damaged: {what}; look at it with: larder verify {place}")]
+    Damaged {
+        /// The place.
+        place: String,
+        /// What was found.
+        what: String,
+    },
+    /// The place cannot be used: permissions, a file in the way, no space, no connection.
+    #[error("cannot open {place}")]
+    Unavailable {
+        /// The place.
+        place: String,
+        /// What went wrong; it says whether repeating helps.
+        #[source]
+        source: BackendError,
+    },
+}
+
+fn by(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
+}
+
+impl Failure for OpenError {
+    fn effect(&self) -> Effect {
+        Effect::NotApplied
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Address(_) | Self::Newer { .. } | Self::Damaged { .. } => Retry::Never,
+            Self::Locked { .. } => Retry::Later,
+            Self::Unavailable { source, .. } => source.retry(),
+        }
+    }
+}
+
+const SPOOLS: &[&str] = &["memory"];
+const CONSENSUS: &[&str] = SPOOLS;
+const CACHES: &[&str] = &["memory"];
+
+fn unknown_scheme(address: &Address, contract: &'static str, known: &[&str]) -> OpenError {
+    let scheme = address.scheme().to_owned();
+    let known = known.iter().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(", ");
+    AddressError::UnknownScheme { scheme, contract, known }.into()
+}
+
+fn memory_capacity(address: &mut Address) -> Result<Option<u64>, AddressError> {
+    if !address.place().is_empty() {
+        let problem = "names no place: write it as memory: or memory:?capacity=256MiB";
+        return Err(AddressError::BadPlace { scheme: address.scheme().into(), problem });
+    }
+    address.take_bytes("capacity")
+}
