@@ -1,2 +1,58 @@
-//! Under construction.
-fn main() {}
+//! The chores of the workspace: `cargo xtask help`.
+//!
+//! Standard library only, so that it builds in a second on any machine.
+
+mod command;
+mod setup;
+mod suite;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The chores of the workspace.
+
+    cargo xtask test [--setup]   everything that has to hold before a change lands;
+                                 with --setup it installs what is missing first
+    cargo xtask setup            install what the tests need, say what is done
+    cargo xtask tidy             directions between crates and rooms, file sizes, forbidden calls
+    cargo xtask laws             write docs/laws.md anew from the laws
+    cargo xtask soak             the long suites: a million crash schedules, long histories
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["test"] => setup::require().and_then(|()| suite::test()),
+        ["test", "--setup"] => setup::install().and_then(|()| suite::test()),
+        ["setup"] => setup::install(),
+        ["tidy"] => tidy::check(),
+        ["laws"] => suite::write_laws(),
+        ["soak"] => setup::require().and_then(|()| suite::soak()),
+        [] | ["help" | "--help" | "-h"] => {
+            print(HELP);
+            Ok(())
+        }
+        _ => Err(format!("unknown command: {}\n\n{HELP}", arguments.join(" "))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            complain(&format!("xtask: {problem}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the person at the terminal.
+#[expect(clippy::print_stdout, reason = "a terminal program talks on its standard output")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Tells the person at the terminal what is wrong.
+#[expect(clippy::print_stderr, reason = "a terminal program complains on its standard error")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}

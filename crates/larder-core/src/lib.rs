@@ -9,6 +9,7 @@
 //! | [`cache`] | [`Tier`]: values with expiry, staleness and versions |
 //! | [`spool`] | [`Spool`]: a durable set of payloads by id |
 //! | [`consensus`] | [`Consensus`]: versioned data, replaced only by compare-and-set |
+//! | [`enumerate`] | how an enumeration ends |
 //! | [`shared`] | handles for choosing a backend at run time |
 //! | [`error`] | [`Effect`] and [`Retry`]: what every error answers |
 //! | [`clock`] | the only door to time and randomness |
@@ -22,6 +23,7 @@ pub mod cache;
 pub mod channel;
 pub mod clock;
 pub mod consensus;
+pub mod enumerate;
 pub mod error;
 pub mod key;
 pub mod reference;
@@ -40,15 +42,13 @@ pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use consensus::{
     CaSResult, Consensus, ConsensusError, Determinate, InvalidArgument, KeyStream, VersionedData,
 };
+pub use enumerate::{EnumerateAborted, EnumerateHandle, EnumerateReport, EnumerateSummary};
 pub use error::{BackendError, BoxError, Durability, Effect, Failure, Retry};
 pub use key::{Key, KeyError, KeyRef};
 pub use reference::{MemoryConsensus, MemorySpool};
 pub use seqno::SeqNo;
 pub use shared::{SharedConsensus, SharedSpool, SharedTier};
-pub use spool::{
-    EnumerateAborted, EnumerateHandle, EnumerateReport, EnumerateSummary, Listing, ListingSender,
-    Spool, SpoolEntry, SpoolError, SpoolSender, SpoolStats,
-};
+pub use spool::{Listing, ListingSender, Spool, SpoolEntry, SpoolError, SpoolSender, SpoolStats};
 pub use spool_id::{SpoolId, SpoolIdError};
 pub use timestamp::Timestamp;
 pub use version::{HybridClock, Version};

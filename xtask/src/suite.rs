@@ -1,0 +1,76 @@
+//! The suites: what has to hold before a change lands, and what runs for longer.
+
+use std::fs;
+use std::time::Instant;
+
+use crate::command::{exists, output, root, run};
+use crate::{print, tidy};
+
+/// Every step is required; a law or service that cannot run fails instead of being passed over.
+const STRICT: &[(&str, &str)] = &[("LARDER_TEST_REQUIRE", "all"), ("RUSTDOCFLAGS", "-D warnings")];
+
+/// Everything that has to hold before a change lands, cheap checks first.
+pub(crate) fn test() -> Result<(), String> {
+    let started = now();
+    timed("tidy", tidy::check)?;
+    timed("format", || run("cargo", &["fmt", "--all", "--check"], &[]))?;
+    timed("lints", || {
+        let strict = ["--", "-D", "warnings"];
+        let whole = ["clippy", "--workspace", "--all-targets", "--locked"];
+        run("cargo", &[&whole[..], &strict[..]].concat(), &[])?;
+        let least = ["clippy", "-p", "larder", "--no-default-features", "--locked"];
+        run("cargo", &[&least[..], &strict[..]].concat(), &[])
+    })?;
+    timed("tests", || tests(&[]))?;
+    timed("examples in the documentation", || {
+        run("cargo", &["test", "--workspace", "--doc", "--locked"], STRICT)
+    })?;
+    timed("documentation", || {
+        run("cargo", &["doc", "--workspace", "--no-deps", "--locked", "--quiet"], STRICT)
+    })?;
+    print(&format!("\neverything holds, in {} s", started.elapsed().as_secs()));
+    Ok(())
+}
+
+/// The long suites; an hour and more.
+pub(crate) fn soak() -> Result<(), String> {
+    timed("crash schedules", || {
+        let only = ["test", "--release", "-p", "larder-log", "--locked", "--test", "crash"];
+        run("cargo", &only, &[("LARDER_CRASH_SCHEDULES", "1000000")])
+    })?;
+    timed("kill -9", || {
+        let only = ["test", "--release", "-p", "larder-cli", "--locked", "--test", "kill_9"];
+        run("cargo", &only, &[("LARDER_KILLS", "1000")])
+    })
+}
+
+/// Writes docs/laws.md anew.
+pub(crate) fn write_laws() -> Result<(), String> {
+    let page = output("cargo", &["run", "--quiet", "-p", "larder-testkit", "--example", "laws"])?;
+    let path = root().join("docs/laws.md");
+    fs::write(&path, page).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// Runs the tests with nextest where it is installed: it runs them side by side across crates.
+fn tests(more: &[&str]) -> Result<(), String> {
+    let common = ["--workspace", "--locked"];
+    let runner: &[&str] = if exists("cargo", &["nextest", "--version"]) {
+        &["nextest", "run", "--no-fail-fast"]
+    } else {
+        &["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]
+    };
+    run("cargo", &[runner, &common[..], more].concat(), STRICT)
+}
+
+fn timed(name: &str, step: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let started = now();
+    let done = step();
+    let verdict = if done.is_ok() { "ok" } else { "FAILED" };
+    print(&format!("<== {name}: {verdict}, {:.1} s", started.elapsed().as_secs_f32()));
+    done
+}
+
+#[expect(clippy::disallowed_methods, reason = "no test moves the time of a chore")]
+fn now() -> Instant {
+    Instant::now()
+}
