@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_core::error::chain;
-use metrics::{Counter, counter};
+use metrics::{Counter, counter, describe_counter};
 
 use super::{CompositionError, CompositionLayer, RefusedReason};
 
@@ -207,6 +207,12 @@ impl fmt::Debug for Observer {
     }
 }
 
+const LAYER_ERRORS: &str = "larder_compose_layer_errors_total";
+const DEGRADED: &str = "larder_compose_degraded_total";
+const FAILED: &str = "larder_compose_failed_total";
+const REFUSED: &str = "larder_compose_background_refused_total";
+const LOST: &str = "larder_compose_background_lost_total";
+
 struct Counters {
     degraded: Counter,
     failed: Counter,
@@ -222,6 +228,11 @@ struct LayerCounters {
 
 impl Counters {
     fn register(name: &str, operation: Operation) -> Self {
+        describe_counter!(LAYER_ERRORS, "errors of a layer, also of calls in the background");
+        describe_counter!(DEGRADED, "operations that went on without a layer");
+        describe_counter!(FAILED, "operations that failed");
+        describe_counter!(REFUSED, "calls that lost a race and that the background refused");
+        describe_counter!(LOST, "background writes that were cut off before they ended");
         let composition = name.to_owned();
         let operation = operation.as_str();
         let layer = |layer: CompositionLayer| {
@@ -233,16 +244,12 @@ impl Counters {
                     "layer" => layer.as_str()
                 )
             };
-            LayerCounters {
-                errors: of("larder_compose_layer_errors_total"),
-                refused: of("larder_compose_background_refused_total"),
-                lost: of("larder_compose_background_lost_total"),
-            }
+            LayerCounters { errors: of(LAYER_ERRORS), refused: of(REFUSED), lost: of(LOST) }
         };
         let of = |counter: &'static str| counter!(counter, "composition" => composition.clone(), "operation" => operation);
         Self {
-            degraded: of("larder_compose_degraded_total"),
-            failed: of("larder_compose_failed_total"),
+            degraded: of(DEGRADED),
+            failed: of(FAILED),
             l1: layer(CompositionLayer::L1),
             l2: layer(CompositionLayer::L2),
         }

@@ -1,6 +1,6 @@
 //! What became of each layer in a write or a remove.
 
-use larder_core::DeleteStatus;
+use larder_core::{DeleteStatus, LayerState};
 
 use super::CompositionLayer;
 
@@ -73,13 +73,18 @@ impl<E, A> LayerOutcome<E, A> {
         matches!(self, Self::Failed(_) | Self::NotTried)
     }
 
+    /// The same without the answer or the error: what a status tells.
+    pub const fn state(&self) -> LayerState {
+        match self {
+            Self::Done(_) => LayerState::Done,
+            Self::Failed(_) => LayerState::Failed,
+            Self::NotTried => LayerState::NotTried,
+            Self::Background => LayerState::Background,
+        }
+    }
+
     /// The word used in events and headers: `done`, `failed`, `not-tried` or `background`.
     pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Done(_) => "done",
-            Self::Failed(_) => "failed",
-            Self::NotTried => "not-tried",
-            Self::Background => "background",
-        }
+        self.state().as_str()
     }
 }

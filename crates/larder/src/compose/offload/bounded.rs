@@ -247,6 +247,23 @@ impl Inner {
         reason
     }
 
+    /// Gives back the place of a task that has ended.
+    fn release(&self, key: &OffloadKey, ended: Ended) {
+        let mut state = self.lock();
+        if key.is_keyed() {
+            state.running.remove(key);
+        }
+        let totals = &mut state.stats;
+        totals.active = totals.active.saturating_sub(1);
+        match ended {
+            Ended::Completed => totals.completed += 1,
+            Ended::Panicked => totals.panicked += 1,
+            Ended::TimedOut => totals.timed_out += 1,
+            Ended::Aborted => totals.aborted += 1,
+        }
+        self.active.send_replace(totals.active);
+    }
+
     /// Waits until no task runs. It looks before it waits, so it misses no end of a task.
     async fn idle(&self) {
         let mut active = self.active.subscribe();
@@ -308,6 +325,9 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let unannounced = if std::thread::panicking() { Ended::Panicked } else { Ended::Aborted };
         let ended = self.ended.unwrap_or(unannounced);
+        // First of all: a reporter that panics must not keep the place.
+        self.inner.release(&self.key, ended);
+
         let kind = self.key.kind();
         if !matches!(ended, Ended::Completed) {
             tracing::warn!(
@@ -320,20 +340,5 @@ impl Drop for Slot {
         counter!("larder_offload_ended_total", "kind" => kind, "how" => ended.as_str())
             .increment(1);
         gauge!("larder_offload_active", "kind" => kind).decrement(1);
-
-        let mut guard = self.inner.lock();
-        let stats = &mut guard.stats;
-        stats.active = stats.active.saturating_sub(1);
-        match ended {
-            Ended::Completed => stats.completed += 1,
-            Ended::Panicked => stats.panicked += 1,
-            Ended::TimedOut => stats.timed_out += 1,
-            Ended::Aborted => stats.aborted += 1,
-        }
-        let active = stats.active;
-        if self.key.is_keyed() {
-            guard.running.remove(&self.key);
-        }
-        self.inner.active.send_replace(active);
     }
 }
