@@ -3,6 +3,7 @@
 //!
 //! | room | what it holds |
 //! |---|---|
+//! | [`cache`] | tiers in memory and over stores of bytes, two tiers as one, the face of a service |
 //! | [`compose`] | policies that join two layers of a contract into one |
 //! | [`registry`] | from an address to a live store |
 //!
@@ -10,6 +11,7 @@
 //! a tokio runtime with time enabled.
 
 pub mod address;
+pub mod cache;
 pub mod compose;
 pub mod registry;
 

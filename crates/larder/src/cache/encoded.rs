@@ -1,0 +1,323 @@
+//! Typed values over a store of bytes.
+
+use std::fmt;
+
+use bytes::Bytes;
+use larder_core::{
+    Age, BackendError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability,
+    Effect, Found, Key, KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierUsage,
+    WriteStatus,
+};
+use metrics::{Counter, counter};
+
+mod codec;
+mod compressor;
+mod record;
+mod schema;
+
+#[cfg(feature = "json")]
+pub use codec::JsonCodec;
+pub use codec::{Codec, RawCodec};
+pub use compressor::{Compressor, NoCompression};
+use record::{Form, Record, Unreadable};
+use schema::Place;
+pub use schema::{NAMESPACE_BYTES_MAX, Schema, SchemaError};
+
+/// A tier of values over a tier of bytes: every value is a self-describing, checksummed record.
+///
+/// The record carries the life and the version of the value to full precision, so a store that
+/// keeps seconds only, or no versions, loses none of it. See `docs/format/cache-record-v1.md`.
+///
+/// - A record whose checksum fails is a miss, is counted, and is removed if it still is that record
+///   (when the store can decide that in one step).
+/// - A record of another layout, codec, compression or type is a miss and is left alone: the other
+///   version of a program that is being deployed may need it.
+/// - A record is never an error to the caller, whatever its bytes are.
+///
+/// # Guarantees
+/// Durability and conditions are those of the store below. Times keep one nanosecond. A payload is
+/// at most [`Encoded::PAYLOAD_BYTES_MAX`] bytes before compression.
+///
+/// Counters, with the label `tier`: `larder_cache_damaged_records_total` and, with the label
+/// `reason` (`foreign`, `form`, `key`, `undecodable`), `larder_cache_unread_records_total`.
+///
+/// ```
+/// use larder::cache::{Encoded, MemoryCache, NoCompression, RawCodec, Schema};
+/// use larder_core::{CacheValue, Condition, KeyRef, Tier};
+/// use bytes::Bytes;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store: MemoryCache<Bytes> = MemoryCache::builder(1 << 20).build();
+/// let schema = Schema::new("shop", "page", 1)?;
+/// let pages = Encoded::new(store, RawCodec, NoCompression, schema);
+/// let key = KeyRef::new("front")?;
+/// pages.write(key, CacheValue::new(Bytes::from("<h1>")), Condition::Always).await?;
+/// assert_eq!(pages.read(key).await?.map(|found| found.value.data), Some(Bytes::from("<h1>")));
+/// # Ok(()) }
+/// ```
+pub struct Encoded<B, C, Z> {
+    store: B,
+    codec: C,
+    compressor: Z,
+    schema: Schema,
+    clock: SharedClock,
+    damaged: Counter,
+    unread: UnreadCounters,
+}
+
+struct UnreadCounters {
+    foreign: Counter,
+    form: Counter,
+    key: Counter,
+    undecodable: Counter,
+}
+
+impl<B, C, Z> Encoded<B, C, Z> {
+    /// The largest payload before compression, in bytes.
+    pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+
+    /// The same tier with another judge of expiry. Default: the system clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+impl<B: Tier<Bytes>, C, Z> Encoded<B, C, Z> {
+    /// A tier over `store` whose records belong to `schema`.
+    pub fn new(store: B, codec: C, compressor: Z, schema: Schema) -> Self {
+        let tier = store.label().to_owned();
+        let unread = |reason: &'static str| counter!("larder_cache_unread_records_total", "tier" => tier.clone(), "reason" => reason);
+        let unread = UnreadCounters {
+            foreign: unread("foreign"),
+            form: unread("form"),
+            key: unread("key"),
+            undecodable: unread("undecodable"),
+        };
+        let damaged = counter!("larder_cache_damaged_records_total", "tier" => tier);
+        Self { store, codec, compressor, schema, clock: SystemClock::shared(), damaged, unread }
+    }
+}
+
+impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
+    fn form<V>(&self) -> Form
+    where
+        C: Codec<V>,
+    {
+        Form {
+            codec: self.codec.id(),
+            compression: self.compressor.id(),
+            fingerprint: self.schema.fingerprint(),
+        }
+    }
+
+    fn encode<V>(
+        &self,
+        key: KeyRef<'_>,
+        place: &Place,
+        value: &CacheValue<V>,
+    ) -> Result<CacheValue<Bytes>, CacheError>
+    where
+        C: Codec<V>,
+    {
+        let named = place.digested.then_some(key.as_str());
+        let mut record = record::begin(self.form(), value, named);
+        let from = record.len();
+        let refused = |source| BackendError::new("encoded", "encode", source);
+        self.codec
+            .encode(&value.data, &mut record)
+            .map_err(|source| refused(source).effect_is(Effect::NotApplied))?;
+        let payload = record.len().saturating_sub(from);
+        if payload > Self::PAYLOAD_BYTES_MAX {
+            let [bytes, bytes_max] = [payload, Self::PAYLOAD_BYTES_MAX]
+                .map(|len| u64::try_from(len).unwrap_or(u64::MAX));
+            return Err(CacheError::TooLarge { bytes, bytes_max });
+        }
+        self.compressor
+            .compress(&mut record, from)
+            .map_err(|source| refused(source).effect_is(Effect::NotApplied))?;
+        record::seal(&mut record);
+        Ok(CacheValue {
+            data: Bytes::from(record),
+            expire: value.expire,
+            stale: value.stale,
+            version: value.version,
+        })
+    }
+
+    /// The value in a record; a record that is not one is a miss.
+    fn decode<V>(&self, key: KeyRef<'_>, stored: &Bytes) -> Result<Option<CacheValue<V>>, Damaged>
+    where
+        C: Codec<V>,
+    {
+        let Record { form, value, key: named } = match record::parse(stored) {
+            Ok(record) => record,
+            Err(Unreadable::Damaged) => return Err(Damaged),
+            Err(Unreadable::Foreign) => return Ok(self.unread(&self.unread.foreign)),
+        };
+        if form != self.form() {
+            return Ok(self.unread(&self.unread.form));
+        }
+        if named.is_some_and(|named| named != key.as_str()) {
+            return Ok(self.unread(&self.unread.key));
+        }
+        if value.age(&*self.clock) == Age::Expired {
+            return Ok(None);
+        }
+        let plain = self.compressor.decompress(value.data.clone(), Self::PAYLOAD_BYTES_MAX);
+        match plain.and_then(|plain| self.codec.decode(plain)) {
+            Ok(data) => Ok(Some(value.map(|_| data))),
+            Err(_) => Ok(self.unread(&self.unread.undecodable)),
+        }
+    }
+
+    fn unread<T>(&self, counter: &Counter) -> Option<T> {
+        counter.increment(1);
+        tracing::debug!(target: "larder::cache", tier = self.store.label(), "a record was not read");
+        None
+    }
+
+    /// What the store answered, as a value. A damaged record is removed on the way.
+    async fn open<V>(
+        &self,
+        key: KeyRef<'_>,
+        place: KeyRef<'_>,
+        found: Option<Found<Bytes>>,
+    ) -> Option<Found<V>>
+    where
+        C: Codec<V>,
+    {
+        let Found { value: stored, source } = found?;
+        if let Ok(value) = self.decode(key, &stored.data) {
+            return Some(Found { value: value?, source });
+        }
+        self.damaged.increment(1);
+        tracing::warn!(
+            target: "larder::cache",
+            tier = self.store.label(),
+            bytes = stored.data.len(),
+            "a damaged record was dropped"
+        );
+        let still_that = Condition::IfVersionIs(stored.version);
+        if self.store.conditions().supports(still_that) {
+            // It is a miss either way; when this fails the next read tries again.
+            drop(self.store.remove(place, still_that).await);
+        }
+        None
+    }
+}
+
+/// A record is not as it was written.
+struct Damaged;
+
+impl<V, B, C, Z> Tier<V> for Encoded<B, C, Z>
+where
+    V: Send + Sync + 'static,
+    B: Tier<Bytes>,
+    C: Codec<V>,
+    Z: Compressor,
+{
+    async fn read(&self, key: KeyRef<'_>) -> Result<Option<Found<V>>, CacheError> {
+        let place = self.schema.place(key).key;
+        let found = self.store.read(place.as_ref()).await?;
+        Ok(self.open(key, place.as_ref(), found).await)
+    }
+
+    /// Decoding allocates, so there is no answer without waiting.
+    fn read_now(&self, _: KeyRef<'_>) -> Now<V> {
+        Now::Ask
+    }
+
+    async fn write(
+        &self,
+        key: KeyRef<'_>,
+        value: CacheValue<V>,
+        condition: Condition,
+    ) -> Result<WriteStatus, CacheError> {
+        let place = self.schema.place(key);
+        let record = self.encode(key, &place, &value)?;
+        self.store.write(place.key.as_ref(), record, condition).await
+    }
+
+    async fn remove(
+        &self,
+        key: KeyRef<'_>,
+        condition: Condition,
+    ) -> Result<DeleteStatus, CacheError> {
+        self.store.remove(self.schema.place(key).key.as_ref(), condition).await
+    }
+
+    async fn read_many(&self, keys: &[KeyRef<'_>]) -> Result<Vec<Option<Found<V>>>, CacheError> {
+        let places: Vec<Key> = keys.iter().map(|key| self.schema.place(*key).key).collect();
+        let borrowed: Vec<KeyRef<'_>> = places.iter().map(Key::as_ref).collect();
+        let found = self.store.read_many(&borrowed).await?;
+        let mut opened = Vec::with_capacity(keys.len());
+        for ((key, place), found) in keys.iter().zip(borrowed).zip(found) {
+            opened.push(self.open(*key, place, found).await);
+        }
+        Ok(opened)
+    }
+
+    async fn write_many(
+        &self,
+        entries: Vec<(Key, CacheValue<V>)>,
+        condition: Condition,
+    ) -> Result<Vec<WriteStatus>, CacheError> {
+        let records: Result<Vec<_>, CacheError> = entries
+            .into_iter()
+            .map(|(key, value)| {
+                let place = self.schema.place(key.as_ref());
+                let record = self.encode(key.as_ref(), &place, &value)?;
+                Ok((place.key, record))
+            })
+            .collect();
+        self.store.write_many(records?, condition).await
+    }
+
+    async fn remove_many(
+        &self,
+        keys: &[KeyRef<'_>],
+        condition: Condition,
+    ) -> Result<Vec<DeleteStatus>, CacheError> {
+        let places: Vec<Key> = keys.iter().map(|key| self.schema.place(*key).key).collect();
+        let borrowed: Vec<KeyRef<'_>> = places.iter().map(Key::as_ref).collect();
+        self.store.remove_many(&borrowed, condition).await
+    }
+
+    /// Clears the whole store, the records of other schemas included.
+    async fn clear(&self) -> Result<(), CacheError> {
+        self.store.clear().await
+    }
+
+    fn label(&self) -> &str {
+        self.store.label()
+    }
+
+    fn describe(&self, source: Source) -> String {
+        self.store.describe(source)
+    }
+
+    fn conditions(&self) -> Conditions {
+        self.store.conditions()
+    }
+
+    fn durability(&self) -> Durability {
+        self.store.durability()
+    }
+
+    fn usage(&self) -> Option<TierUsage> {
+        self.store.usage()
+    }
+}
+
+impl<B: fmt::Debug, C: fmt::Debug, Z: fmt::Debug> fmt::Debug for Encoded<B, C, Z> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoded")
+            .field("store", &self.store)
+            .field("codec", &self.codec)
+            .field("compressor", &self.compressor)
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}

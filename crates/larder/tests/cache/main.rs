@@ -1,0 +1,8 @@
+//! The cache: tiers, records, two tiers as one, and the face that a service uses.
+
+#![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
+mod encoded;
+mod memory;
+mod model;
+mod scripted;
