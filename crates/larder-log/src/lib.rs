@@ -1,1 +1,63 @@
-//! Under construction.
+//! The embedded engine of larder: a segmented, checksummed, group-committed log.
+//!
+//! It stores records under [`Slot`]s and knows nothing of what they mean. What it promises:
+//!
+//! - A batch is applied as a whole or not at all, also across a crash. With [`Durability::Power`] its
+//!   answer comes after a sync; one sync serves everybody who waits.
+//! - A torn tail is told from corruption: what was never promised is cut, what was promised and is
+//!   damaged is reported, entry by entry, and never served or removed.
+//! - After a failed write or sync nothing is pretended: the log stops writing until it is opened
+//!   again, and opening does not trust what only the page cache may hold.
+//! - One open log per folder; a second open fails and changes nothing.
+//!
+//! What it is not: ordered, replicated, compressed, or larger than memory in its number of entries.
+//! The format is described in `docs/format/log-v1.md`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `log`, `options`, `batch`, `ticket`, `budget`, `error` | what callers see |
+//! | `writer`, `group` | the committer |
+//! | `reader`, `index` | reading |
+//! | `recover`, `scan`, `tail` | opening |
+//! | `compact`, `acknowledge`, `damage`, `health` | space and damage |
+//! | `record`, `segment`, `manifest` | the format |
+//! | `io`, `lock`, `clock`, `sim` | the only doors to the disk and to time, and a simulated disk |
+
+mod acknowledge;
+mod batch;
+mod budget;
+mod clock;
+mod compact;
+mod damage;
+mod error;
+mod group;
+mod health;
+mod index;
+mod io;
+mod lock;
+mod log;
+mod manifest;
+mod options;
+mod reader;
+mod record;
+mod recover;
+mod scan;
+mod segment;
+mod shared;
+mod tail;
+mod ticket;
+mod writer;
+
+pub use batch::{Batch, Durability, Slot};
+pub use budget::{Admission, Permit};
+pub use compact::{CompactMode, CompactReport};
+pub use damage::{Damage, DamageKind};
+pub use error::{Effect, Error, OpenError, ReadError, SubmitError, WriteError};
+pub use io::{DirEntry, DiskIo, File, Io, Lock, PathKind};
+pub use lock::LockError;
+pub use log::{Log, Stats};
+pub use options::LogOptions;
+pub use reader::Entry;
+pub use recover::Recovery;
+pub use ticket::{Annulment, Outcome, Ticket};
+pub use writer::{Committer, Next};

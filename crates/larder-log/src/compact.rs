@@ -1,0 +1,483 @@
+//! Giving the space of dead records back.
+//!
+//! A segment without live records and without a delete that is still needed is retired as a whole:
+//! the usual case, since what comes first mostly goes first. Otherwise the live records of a victim
+//! are copied, keeping their positions, into a segment of their own. One replacement of the manifest
+//! takes the copies in and the victims out; only then are files removed, one by one.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crate::damage::DamageKind;
+use crate::group::control_frame;
+use crate::index::Location;
+use crate::io::{read_full, write_all};
+use crate::manifest::{Listed, StoreFault};
+use crate::record::{HEADER_LEN, Header, Kind, Seal, push_frame};
+use crate::recover::QUARANTINE;
+use crate::scan::{Body, Event, Frame, scan};
+use crate::segment::{self, FRAMES_START, Origin, Segment, SegmentHeader};
+use crate::shared::Shared;
+use crate::writer::{create_segment, discard_segment};
+use crate::{Error, Slot};
+
+/// How often the background thread looks without being asked.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Copies are written in pieces of this size.
+const CHUNK: usize = 1 << 20;
+
+/// How much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CompactMode {
+    /// Rewrite every segment that holds dead bytes, except those being appended to afterwards.
+    Full,
+    /// Remove what is dead as a whole, and rewrite at most the one segment that gains most.
+    Step,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactReport {
+    /// Segments that are gone.
+    pub removed_segments: u64,
+    /// Segments that were made.
+    pub created_segments: u64,
+    /// Bytes of records that were copied.
+    pub copied_bytes: u64,
+    /// Bytes by which the files have shrunk; negative if they grew.
+    pub reclaimed_bytes: i64,
+    /// Live entries that fail their checksums and were left where they are.
+    pub corrupt_entries: u64,
+}
+
+impl Shared {
+    /// Reclaims in the background until the log is shut down.
+    pub(crate) fn run_compactor(&self) {
+        while self.compactor.wait(LOOK_EVERY) {
+            while !self.is_closed() && self.wants_compaction() {
+                match self.compact(CompactMode::Step) {
+                    Ok(report) if report.removed_segments > 0 => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot compact");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn compact(&self, mode: CompactMode) -> Result<CompactReport, Error> {
+        let _guard = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        if self.health.is_poisoned() {
+            return Err(Error::Unhealthy(self.health.reason().unwrap_or_default()));
+        }
+        let mut report = CompactReport::default();
+        self.retire(&self.find_dead(), Vec::new(), &mut report)?;
+        let mut first_corrupt = None;
+        for victim in self.choose_victims(mode) {
+            if self.is_closed() {
+                break;
+            }
+            match self.rewrite(&victim, &mut report)? {
+                Rewritten::Done => {}
+                Rewritten::Corrupt(entries) => {
+                    report.corrupt_entries += entries;
+                    first_corrupt = first_corrupt.or(Some(u64::from(victim.id)));
+                }
+            }
+        }
+        if mode == CompactMode::Full {
+            self.check_files()?;
+        }
+        match first_corrupt {
+            Some(segment) if mode == CompactMode::Full => {
+                let entries = usize::try_from(report.corrupt_entries).unwrap_or(usize::MAX);
+                Err(Error::Corrupt { entries, segment })
+            }
+            _ => Ok(report),
+        }
+    }
+
+    /// Whether the background has something to do: a dead segment, or more dead bytes than live
+    /// ones and enough to be worth it. So at most half of what is written is ever copied again.
+    pub(crate) fn wants_compaction(&self) -> bool {
+        if !self.find_dead().is_empty() {
+            return true;
+        }
+        let sealed = self.sealed();
+        let dead: u64 = sealed.iter().map(|segment| self.dead_bytes(segment, &sealed)).sum();
+        let live = self.counters.live_bytes.load(Ordering::Relaxed);
+        dead > live.max(4 * self.options.segment_bytes)
+            && self.choose_victims(CompactMode::Step).first().is_some()
+    }
+
+    fn sealed(&self) -> Vec<Arc<Segment>> {
+        let mut all = self.all_segments();
+        all.retain(|segment| segment.is_sealed());
+        all
+    }
+
+    /// Sealed segments that hold nothing that is needed.
+    fn find_dead(&self) -> Vec<Arc<Segment>> {
+        let all = self.all_segments();
+        let mut dead = self.sealed();
+        dead.retain(|segment| {
+            segment.live_records.load(Ordering::Relaxed) == 0 && !needs_tombstones(segment, &all)
+        });
+        dead
+    }
+
+    /// Bytes that rewriting would give back. Deletes count as needed when any of them may be.
+    fn dead_bytes(&self, segment: &Segment, all: &[Arc<Segment>]) -> u64 {
+        let mut kept = segment.live_bytes.load(Ordering::Relaxed);
+        if needs_tombstones(segment, all) {
+            kept += segment.tombstone_bytes.load(Ordering::Relaxed);
+        }
+        // The commits and the seal come along with any records.
+        segment.data_bytes().saturating_sub(kept + segment.data_bytes() / 8)
+    }
+
+    fn choose_victims(&self, mode: CompactMode) -> Vec<Arc<Segment>> {
+        let all = self.all_segments();
+        let sealed = self.sealed();
+        let mut victims: Vec<(u64, Arc<Segment>)> = sealed
+            .into_iter()
+            .filter(|segment| !segment.damaged.load(Ordering::Relaxed) || mode == CompactMode::Full)
+            .map(|segment| {
+                let live = segment.live_bytes.load(Ordering::Relaxed);
+                let dead = match mode {
+                    CompactMode::Full => segment.data_bytes().saturating_sub(live + SEAL_BYTES),
+                    CompactMode::Step => self.dead_bytes(&segment, &all),
+                };
+                (dead, segment)
+            })
+            .filter(|(dead, _)| *dead > 0)
+            .collect();
+        match mode {
+            CompactMode::Full => {}
+            CompactMode::Step => {
+                victims.sort_by_key(|(dead, segment)| (std::cmp::Reverse(*dead), segment.id));
+                victims.truncate(1);
+            }
+        }
+        victims.into_iter().map(|(_, segment)| segment).collect()
+    }
+
+    /// Copies what is needed of a segment, and retires it.
+    fn rewrite(
+        &self,
+        victim: &Arc<Segment>,
+        report: &mut CompactReport,
+    ) -> Result<Rewritten, Error> {
+        let path = segment::path(&self.dir, u64::from(victim.id));
+        let failed = |action| {
+            let path = &path;
+            move |error: io::Error| Error::io(action, path, error)
+        };
+        // Whatever is cancelled up to here is seen as cancelled by the look at the index below.
+        let as_of_lsn = self.published_lsn.load(Ordering::Acquire);
+        let end = victim.end.load(Ordering::Acquire);
+        let scan = scan(&*victim.file, victim.seed, FRAMES_START, end).map_err(failed("read"))?;
+        let others: Vec<Arc<Segment>> =
+            self.all_segments().into_iter().filter(|other| other.id != victim.id).collect();
+        let mut keep = Vec::new();
+        let mut corrupt = 0;
+        for event in scan.events {
+            let Event::Frame(frame) = event else { continue };
+            match self.judge(victim, &frame, &others) {
+                Verdict::Keep => keep.push(frame),
+                Verdict::Drop => {}
+                Verdict::Corrupt(location) => {
+                    self.report_payload(frame.header.slot, &location, victim);
+                    corrupt += 1;
+                }
+            }
+        }
+        // Live entries that the walk did not even meet are damaged headers.
+        let met = keep.iter().filter(|frame| frame.header.kind == Kind::Put).count() as u64;
+        corrupt += victim.live_records.load(Ordering::Relaxed).saturating_sub(met + corrupt);
+        if corrupt > 0 {
+            return Ok(Rewritten::Corrupt(corrupt));
+        }
+        let kept_bytes: u64 = keep.iter().map(|frame| frame.header.frame_len()).sum();
+        if kept_bytes + SEAL_BYTES >= victim.data_bytes() {
+            return Ok(Rewritten::Done);
+        }
+        let mut outputs = Vec::new();
+        if !keep.is_empty() {
+            let (copy, moves) = self.copy(victim, &keep, as_of_lsn).map_err(failed("copy from"))?;
+            outputs.push((copy, moves));
+        }
+        report.copied_bytes += kept_bytes;
+        self.counters.compacted_bytes.fetch_add(kept_bytes, Ordering::Relaxed);
+        self.retire(std::slice::from_ref(victim), outputs, report)?;
+        Ok(Rewritten::Done)
+    }
+
+    fn judge(&self, victim: &Segment, frame: &Frame, others: &[Arc<Segment>]) -> Verdict {
+        let header = &frame.header;
+        let needed = |oldest| others.iter().any(|other| other.may_hold(oldest, header.lsn));
+        let keep_if = |needed| if needed { Verdict::Keep } else { Verdict::Drop };
+        match (header.kind, &frame.body) {
+            (Kind::Put, _) => {
+                let here = Location::new(victim.id, frame.offset, header.payload_len, header.lsn);
+                match self.index.get(&header.slot) {
+                    Some(now) if now.same_place(&here) && frame.payload_ok => Verdict::Keep,
+                    Some(now) if now.same_place(&here) => Verdict::Corrupt(now),
+                    _ => Verdict::Drop,
+                }
+            }
+            (Kind::Delete, body) => {
+                let oldest = if let Body::Delete(oldest) = body { *oldest } else { 0 };
+                // An older version that is live was not deleted by this: the delete was given up.
+                let given_up =
+                    self.index.get(&header.slot).is_some_and(|now| now.lsn() < header.lsn);
+                keep_if(!given_up && needed(oldest))
+            }
+            (Kind::Abort, Body::Abort(ranges)) => {
+                keep_if(needed(ranges.iter().map(|(first, _)| *first).min().unwrap_or(0)))
+            }
+            (Kind::Abort, _) => keep_if(needed(0)),
+            (Kind::Commit | Kind::Seal, _) => Verdict::Drop,
+        }
+    }
+
+    /// Writes a segment of copies, synced and sealed, not listed yet.
+    fn copy(
+        &self,
+        victim: &Segment,
+        keep: &[Frame],
+        as_of_lsn: u64,
+    ) -> io::Result<(Arc<Segment>, Vec<Move>)> {
+        let header = SegmentHeader {
+            store: self.store,
+            id: 0,
+            base_lsn: 0,
+            as_of_lsn,
+            origin: Origin::Compaction,
+        };
+        let (segment, _) = create_segment(self, header)?;
+        match self.copy_into(&segment, victim, keep) {
+            Ok(moves) => Ok((Arc::new(segment), moves)),
+            Err(error) => {
+                discard_segment(self, segment.id);
+                Err(error)
+            }
+        }
+    }
+
+    fn copy_into(
+        &self,
+        segment: &Segment,
+        victim: &Segment,
+        keep: &[Frame],
+    ) -> io::Result<Vec<Move>> {
+        let mut moves = Vec::new();
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut chunk_at = FRAMES_START;
+        for frame in keep {
+            let header = &frame.header;
+            let payload = read_again(victim, frame)?;
+            let offset = chunk_at + chunk.len() as u64;
+            push_frame(&mut chunk, header, &payload, segment.seed);
+            segment.cover(header.lsn);
+            match (header.kind, &frame.body) {
+                (Kind::Put, _) => {
+                    let at = |id, offset| Location::new(id, offset, header.payload_len, header.lsn);
+                    moves.push(Move {
+                        slot: header.slot,
+                        from: at(victim.id, frame.offset),
+                        to: at(segment.id, offset),
+                    });
+                }
+                (_, Body::Delete(oldest)) => {
+                    segment.cover_tombstone(*oldest, header.lsn, header.frame_len());
+                }
+                (_, Body::Abort(ranges)) => {
+                    let oldest = ranges.iter().map(|(first, _)| *first).min().unwrap_or(0);
+                    segment.cover_tombstone(oldest, header.lsn, header.frame_len());
+                }
+                _ => segment.cover_tombstone(0, header.lsn, header.frame_len()),
+            }
+            if chunk.len() >= CHUNK {
+                write_all(&*segment.file, &[&chunk], chunk_at)?;
+                chunk_at += chunk.len() as u64;
+                chunk.clear();
+            }
+        }
+        let (min_lsn, max_lsn) = segment.lsn_range();
+        let offset = chunk_at + chunk.len() as u64;
+        let seal = Seal { offset, frames: keep.len() as u64, min_lsn, max_lsn };
+        chunk.extend(control_frame(Kind::Seal, max_lsn, &seal.encode(), segment.seed));
+        write_all(&*segment.file, &[&chunk], chunk_at)?;
+        segment.file.sync()?;
+        segment.end.store(chunk_at + chunk.len() as u64, Ordering::Release);
+        segment.sealed.store(true, Ordering::Release);
+        Ok(moves)
+    }
+
+    /// Takes segments off the list and copies onto it, then removes the files.
+    fn retire(
+        &self,
+        victims: &[Arc<Segment>],
+        outputs: Vec<(Arc<Segment>, Vec<Move>)>,
+        report: &mut CompactReport,
+    ) -> Result<(), Error> {
+        if victims.is_empty() {
+            return Ok(());
+        }
+        let stored = self.manifest().replace(&*self.io, &self.dir, |manifest| {
+            let gone = |id: u64| victims.iter().any(|victim| u64::from(victim.id) == id);
+            manifest.segments.retain(|listed| !gone(listed.id));
+            manifest.void.extend(victims.iter().map(|victim| u64::from(victim.id)));
+            manifest.segments.extend(outputs.iter().map(|(output, _)| list(output)));
+        });
+        match stored {
+            Ok(()) => {}
+            Err(StoreFault::Unchanged(error)) => {
+                for (output, _) in &outputs {
+                    discard_segment(self, output.id);
+                }
+                return Err(Error::io("list the segments of", &self.dir, error));
+            }
+            Err(StoreFault::Unknown(error)) => {
+                // Old or new may come back after a crash, so both sets of files must stay.
+                self.health.poison();
+                return Err(Error::io("list the segments of", &self.dir, error));
+            }
+        }
+        for (output, moves) in outputs {
+            report.created_segments += 1;
+            report.reclaimed_bytes -= signed(output.end.load(Ordering::Relaxed));
+            self.add_segment(Arc::clone(&output));
+            for Move { slot, from, to } in moves {
+                self.count_live(&to);
+                let gone = if self.index.relocate(&slot, &from, to) { from } else { to };
+                self.count_dead(&gone);
+            }
+        }
+        for victim in victims {
+            self.remove_segment(victim.id);
+            report.removed_segments += 1;
+            report.reclaimed_bytes += signed(victim.end.load(Ordering::Relaxed));
+            // Its bytes mean nothing any more: what cannot be removed now is removed at the next open.
+            if let Err(error) = self.remove_file(victim) {
+                tracing::warn!(%error, segment = victim.id, "cannot remove a retired segment");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the file of a retired segment; one with damage in it is kept aside.
+    fn remove_file(&self, victim: &Segment) -> io::Result<()> {
+        let path = segment::path(&self.dir, u64::from(victim.id));
+        if victim.damaged.load(Ordering::Relaxed) {
+            let aside = self.dir.join(QUARANTINE);
+            self.io.create_dir(&aside)?;
+            self.io.rename(&path, &segment::path(&aside, u64::from(victim.id)))?;
+            self.io.sync_dir(&aside)?;
+        } else {
+            match self.io.unlink(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.io.sync_dir(&self.dir)?;
+        self.manifest().forget_void(victim.id);
+        Ok(())
+    }
+
+    /// Compares the folder with the list: a file that vanished under a running log is found here.
+    fn check_files(&self) -> Result<(), Error> {
+        let names = self.io.list(&self.dir).map_err(|e| Error::io("read", &self.dir, e))?;
+        let total = self.all_segments().len();
+        for segment in self.all_segments() {
+            let name = segment::file_name(u64::from(segment.id));
+            let end = segment.end.load(Ordering::Acquire);
+            let what = match names.iter().find(|entry| entry.name == name) {
+                // Retired between the two looks, or really gone.
+                None if self.segment(segment.id).is_none() => continue,
+                None => DamageKind::Vanished,
+                Some(entry) if entry.len < end => DamageKind::CutShort,
+                Some(_) => continue,
+            };
+            self.report_structural(u64::from(segment.id), what);
+        }
+        let structural = self.damage.structural();
+        match structural.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::Structural {
+                segments: structural.len(),
+                total,
+                first: first.to_string(),
+            }),
+        }
+    }
+}
+
+/// Bytes of a seal frame, which every sealed segment has.
+const SEAL_BYTES: u64 = (HEADER_LEN + Seal::LEN) as u64;
+
+enum Rewritten {
+    Done,
+    /// So many live entries cannot be copied: the segment stays.
+    Corrupt(u64),
+}
+
+enum Verdict {
+    Keep,
+    Drop,
+    Corrupt(Location),
+}
+
+/// One entry that was copied.
+#[derive(Debug)]
+struct Move {
+    slot: Slot,
+    from: Location,
+    to: Location,
+}
+
+/// Whether a delete or abort in `segment` may still have to cancel something elsewhere.
+fn needs_tombstones(segment: &Segment, all: &[Arc<Segment>]) -> bool {
+    let newest = segment.tombstone_newest.load(Ordering::Relaxed);
+    let oldest = segment.tombstone_oldest.load(Ordering::Relaxed);
+    newest > 0 && all.iter().any(|other| other.id != segment.id && other.may_hold(oldest, newest))
+}
+
+fn list(segment: &Segment) -> Listed {
+    let (min_lsn, max_lsn) = segment.lsn_range();
+    Listed {
+        id: u64::from(segment.id),
+        end: segment.end.load(Ordering::Relaxed),
+        base_lsn: 0,
+        as_of_lsn: segment.as_of_lsn,
+        min_lsn,
+        max_lsn_and_origin: (max_lsn, segment.origin),
+    }
+}
+
+/// The payload once more, checked once more: what is copied is never worse than what was read.
+fn read_again(victim: &Segment, frame: &Frame) -> io::Result<Vec<u8>> {
+    let Header { payload_len, payload_crc, .. } = frame.header;
+    let mut payload = vec![0; payload_len as usize];
+    let read = read_full(&*victim.file, &mut payload, frame.offset + HEADER_LEN as u64)?;
+    if read < payload.len() || crc32c::crc32c(&payload) != payload_crc {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a payload changed while it was copied",
+        ));
+    }
+    Ok(payload)
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,243 @@
+//! The only door to the disk.
+//!
+//! Everything that the log does to files goes through [`Io`] and [`File`], so that the simulated
+//! disk can stand in for the real one and another way of doing I/O can be added without touching
+//! the log.
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::lock::{self, LockError};
+
+/// One name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name, without the folder. Names that are not UTF-8 are shown lossily.
+    pub name: String,
+    /// Length in bytes; 0 for what is not a plain file.
+    pub len: u64,
+    /// Whether it is a plain file.
+    pub is_file: bool,
+}
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathKind {
+    /// Nothing.
+    Missing,
+    /// A folder.
+    Folder,
+    /// Anything else.
+    Other,
+}
+
+/// A held lock; dropping it releases the folder.
+pub trait Lock: Debug + Send + Sync {}
+
+/// A disk. All calls block. An error leaves the effect open unless said otherwise.
+pub trait Io: Debug + Send + Sync {
+    /// What `path` names.
+    fn kind(&self, path: &Path) -> io::Result<PathKind>;
+    /// Creates a folder with its missing parents, and makes the new names survive power loss.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// The names in a folder, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Creates a file that must not exist, for reading and writing.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens a file that must exist; for reading only unless `write`.
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn File>>;
+    /// Renames, replacing what `to` named. Atomic, durable only after `sync_dir`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a name. Open handles keep working. Durable only after `sync_dir`.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names of a folder survive power loss.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the lock file at `path`, writing this process's id into it.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when somebody else has it; then nothing was changed.
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError>;
+    /// Whether the lock file at `path` is held, without changing anything.
+    fn lock_owner(&self, path: &Path) -> io::Result<Option<Option<u32>>>;
+    /// Sixteen random bytes.
+    fn random(&self) -> io::Result<[u8; 16]>;
+}
+
+/// An open file. Positions are explicit, so that one handle serves many threads.
+pub trait File: Debug + Send + Sync {
+    /// The length in bytes.
+    fn size(&self) -> io::Result<u64>;
+    /// Reads at `offset`; fewer bytes than asked for are not an error, none means the end.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes at `offset`; may write fewer bytes than given.
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+    /// Makes everything written so far survive power loss (and the length, if needed to read it).
+    fn sync(&self) -> io::Result<()>;
+    /// Reserves blocks for `offset .. offset + len`, growing the file with zeros.
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system cannot; the caller then does without.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Cuts the file to `len`.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+}
+
+/// Reads exactly `buf.len()` bytes, or fewer at the end of the file; returns how many.
+pub(crate) fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `parts`, going on after short writes.
+pub(crate) fn write_all(file: &dyn File, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+    /// What one vectored call takes on every system that we know.
+    const PARTS_MAX: usize = 1024;
+    let mut slices: Vec<IoSlice<'_>> =
+        parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
+    let mut rest = slices.as_mut_slice();
+    while !rest.is_empty() {
+        let window = rest.len().min(PARTS_MAX);
+        match file.write_at(&rest[..window], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The disk of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskIo;
+
+impl Io for DiskIo {
+    fn kind(&self, path: &Path) -> io::Result<PathKind> {
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => Ok(PathKind::Folder),
+            Ok(_) => Ok(PathKind::Other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(PathKind::Missing),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        // From the first folder that exists downwards, each new name is made durable in its parent.
+        let mut missing: Vec<PathBuf> = Vec::new();
+        let mut at = path;
+        while !at.as_os_str().is_empty() && !at.exists() {
+            missing.push(at.to_path_buf());
+            let Some(parent) = at.parent() else { break };
+            at = parent;
+        }
+        for dir in missing.iter().rev() {
+            match std::fs::create_dir(dir) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let meta = match std::fs::metadata(entry.path()) {
+                Ok(meta) => meta,
+                // Gone since the folder was read, or a link to nothing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            entries.push(DirEntry {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                len: if meta.is_file() { meta.len() } else { 0 },
+                is_file: meta.is_file(),
+            });
+        }
+        Ok(entries)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(path)?;
+        Ok(Arc::new(DiskFile(file)))
+    }
+
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn File>> {
+        let file = std::fs::File::options().read(true).write(write).open(path)?;
+        Ok(Arc::new(DiskFile(file)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        std::fs::File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
+        lock::take(path)
+    }
+
+    fn lock_owner(&self, path: &Path) -> io::Result<Option<Option<u32>>> {
+        lock::owner(path)
+    }
+
+    fn random(&self) -> io::Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        Ok(bytes)
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile(std::fs::File);
+
+impl File for DiskFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.0, parts, offset)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        Ok(fallocate(&self.0, FallocateFlags::empty(), offset, len)?)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+}

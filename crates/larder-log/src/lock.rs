@@ -1,0 +1,70 @@
+//! The lock that keeps a folder to one open log.
+//!
+//! An advisory lock on an open file: the system drops it when the owner dies, however it dies, so
+//! there is no stale lock to clean up, and it also keeps out a second open in the same process.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::io::Lock;
+
+/// Why a lock was not taken.
+#[derive(Debug)]
+pub enum LockError {
+    /// Somebody holds it; the process, where the file tells.
+    Held(Option<u32>),
+    /// The system refused.
+    Io(io::Error),
+}
+
+impl From<io::Error> for LockError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+#[derive(Debug)]
+struct FileLock(
+    #[expect(dead_code, reason = "held for its lock, which ends when the file is closed")] File,
+);
+
+impl Lock for FileLock {}
+
+/// Takes the lock at `path`, creating the file if needed.
+pub(crate) fn take(path: &Path) -> Result<Box<dyn Lock>, LockError> {
+    // Not truncated: a loser must leave the owner's process id in place.
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held(read_pid(&mut file))),
+        Err(error) => return Err(LockError::Io(error.into())),
+    }
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(Box::new(FileLock(file)))
+}
+
+/// `None` when nobody holds the lock at `path`, else the owner as far as it is known.
+pub(crate) fn owner(path: &Path) -> io::Result<Option<Option<u32>>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(read_pid(&mut file))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

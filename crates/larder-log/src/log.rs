@@ -1,0 +1,517 @@
+//! The handle that callers hold.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::budget::{Admission, Budget, Permit};
+use crate::clock;
+use crate::compact::{CompactMode, CompactReport};
+use crate::damage::{Damage, DamageList};
+use crate::health::Health;
+use crate::io::{DiskIo, Io, Lock, PathKind};
+use crate::lock::LockError;
+use crate::manifest::{self, Manifest};
+use crate::reader::Entry;
+use crate::recover::{self, Recovery};
+use crate::shared::{CompactorBell, Counters, Item, ManifestState, Queue, QueuedBatch, Shared};
+use crate::ticket::Ticket;
+use crate::writer::Committer;
+use crate::{Batch, Durability, Error, LogOptions, OpenError, ReadError, Slot, SubmitError};
+
+/// The most that one batch may hold: offsets in a segment stay below what the index can say.
+const BATCH_BYTES_MAX: u64 = 8 << 30;
+
+/// An open log.
+///
+/// Clones share it. Dropping the last one shuts it down, which waits for the disk; call
+/// [`Log::close`] on a thread that may wait, or await [`Log::shutdown`], to choose the moment.
+/// Tickets and entries do not keep it open.
+///
+/// ```
+/// # use larder_log::{Batch, Durability, Log, LogOptions, Outcome, Slot};
+/// # let dir = tempfile::tempdir()?;
+/// let log = Log::open(&dir.path().join("log"), LogOptions::default())?;
+/// let slot = Slot { namespace: 1, id: [7; 16] };
+/// let mut batch = Batch::new();
+/// batch.put(slot, "accepted".into());
+/// let ticket = log.submit(batch, Durability::Power)?;
+/// assert!(matches!(ticket.wait(None), Some(Outcome::Done { .. })));
+/// assert_eq!(log.get(slot)?.as_deref(), Some(&b"accepted"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Log {
+    handle: Arc<Handle>,
+}
+
+/// Figures of an open log, taken one by one and not at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Entries that are there.
+    pub entries: u64,
+    /// Bytes of their records on disk.
+    pub live_bytes: u64,
+    /// Bytes of all segment files up to their ends; reserved blocks are not counted.
+    pub disk_bytes: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Batches that were written or found nothing to write.
+    pub batches: u64,
+    /// Those of them that waited for a sync.
+    pub synced_batches: u64,
+    /// Groups written, each with one vectored write.
+    pub groups: u64,
+    /// Syncs of segment files.
+    pub syncs: u64,
+    /// Bytes appended by groups, headers included.
+    pub appended_bytes: u64,
+    /// Bytes that compaction copied.
+    pub compacted_bytes: u64,
+    /// Bytes on their way to the disk.
+    pub in_flight_bytes: u64,
+    /// Bytes of torn writes cut at open.
+    pub torn_bytes: u64,
+    /// Damaged places known, found at open or later.
+    pub corrupt: u64,
+}
+
+impl Log {
+    /// Opens the log in the folder `path`, creating it if the options say so. Blocks while the
+    /// segments are read.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each names the path and what to do. [`OpenError::Locked`] when the log is
+    /// open elsewhere: then nothing was changed.
+    pub fn open(path: &Path, options: LogOptions) -> Result<Self, OpenError> {
+        Self::open_with(Arc::new(DiskIo), path, options)
+    }
+
+    /// [`Log::open`] on another disk.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_with(io: Arc<dyn Io>, path: &Path, options: LogOptions) -> Result<Self, OpenError> {
+        let auto_compact = options.auto_compact;
+        let (log, committer) = Self::open_stepped(io, path, options)?;
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(run)
+                .map_err(|error| OpenError::io("start a thread for", path, error))
+        };
+        let shared = Arc::clone(&log.handle.shared);
+        let mut threads = vec![spawn("larder-log", Box::new(move || committer.run()))?];
+        if auto_compact {
+            threads.push(spawn("larder-compact", Box::new(move || shared.run_compactor()))?);
+        }
+        *log.handle.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        Ok(log)
+    }
+
+    /// [`Log::open_with`] without threads: nothing is written unless the committer is stepped, and
+    /// nothing is compacted unless asked for. For simulations; blocking calls that wait for the
+    /// committer would wait for ever on the thread that should step it.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_stepped(
+        io: Arc<dyn Io>,
+        path: &Path,
+        options: LogOptions,
+    ) -> Result<(Self, Committer), OpenError> {
+        let options = options.clamped();
+        let begun = clock::now();
+        let lock = prepare_folder(&*io, path, &options)?;
+        let mut opened = recover::open(&io, path, &options)?;
+        opened.recovery.duration = clock::now().saturating_sub(begun);
+        let recovery = opened.recovery;
+        let health = Health::default();
+        if recovery.structural > 0 {
+            health.report_structural();
+        }
+        let live_bytes = opened.segments.values().map(|s| s.live_bytes.load(Ordering::Relaxed));
+        let counters =
+            Counters { live_bytes: AtomicU64::new(live_bytes.sum()), ..Counters::default() };
+        counters.corrupt.store(recovery.corrupt, Ordering::Relaxed);
+        let shared = Arc::new(Shared {
+            io,
+            dir: path.to_path_buf(),
+            store: opened.manifest.store,
+            index: opened.index,
+            segments: opened.segments.into(),
+            queue: Mutex::new(Queue::default()),
+            arrived: std::sync::Condvar::new(),
+            budget: Budget::new(options.budget_bytes),
+            health,
+            manifest: Mutex::new(ManifestState::new(opened.manifest)),
+            damage: DamageList::new(opened.damage),
+            counters,
+            published_lsn: AtomicU64::new(opened.start.next_lsn - 1),
+            pending_puts: AtomicU64::new(0),
+            pending_bytes: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
+            compacting: Mutex::new(()),
+            compactor: CompactorBell::default(),
+            recovery,
+            options,
+            #[cfg(feature = "sim")]
+            ack_before_sync: AtomicBool::new(false),
+        });
+        tracing::debug!(path = %path.display(), recovery = ?shared.recovery, "opened the log");
+        let committer = Committer::new(Arc::clone(&shared), opened.start);
+        let handle = Handle { shared, threads: Mutex::new(Vec::new()) };
+        Ok((Self { handle: Arc::new(handle) }, committer))
+    }
+
+    /// What opening found.
+    pub fn recovery(&self) -> &Recovery {
+        &self.shared().recovery
+    }
+
+    /// The payload of `slot`. Reads the disk (often the page cache) and checks every byte.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] when the bytes are damaged, [`ReadError::Io`] when they could not be
+    /// read, [`ReadError::Closed`] after the shut-down.
+    pub fn get(&self, slot: Slot) -> Result<Option<Bytes>, ReadError> {
+        self.shared().read_slot(slot)
+    }
+
+    /// The length of the payload of `slot`, from memory.
+    pub fn payload_len(&self, slot: Slot) -> Option<u32> {
+        self.shared().index.get(&slot).map(|location| location.len())
+    }
+
+    /// Whether `slot` holds something, from memory.
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.shared().index.contains(&slot)
+    }
+
+    /// Hands a batch to the committer. Does not block and does no I/O.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] when the byte budget is used up, else as [`Log::submit_admitted`].
+    /// Nothing was written in any case.
+    pub fn submit(&self, batch: Batch, durability: Durability) -> Result<Ticket, SubmitError> {
+        self.check(&batch)?;
+        let permit = self.shared().budget.try_take(batch.bytes()).ok_or(SubmitError::Full)?;
+        self.enqueue(batch, durability, permit)
+    }
+
+    /// Waits until the byte budget has room for `bytes` (see [`Batch::bytes`]). First come, first
+    /// served; dropping it gives the place to the next one.
+    pub fn admission(&self, bytes: u64) -> Admission {
+        self.shared().budget.admission(bytes)
+    }
+
+    /// [`Log::submit`] with bytes that were admitted before. A permit that is too small counts as
+    /// none.
+    ///
+    /// # Errors
+    /// [`SubmitError::Unhealthy`] when the gate is closed (deletes pass unless a write or sync has
+    /// failed), [`SubmitError::TooLarge`], [`SubmitError::TooManyEntries`] and
+    /// [`SubmitError::TooManyBytes`] for the limits, [`SubmitError::Closed`] after the shut-down.
+    pub fn submit_admitted(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        permit: Permit,
+    ) -> Result<Ticket, SubmitError> {
+        if !permit.covers(&self.shared().budget, batch.bytes()) {
+            drop(permit);
+            return self.submit(batch, durability);
+        }
+        self.check(&batch)?;
+        self.enqueue(batch, durability, permit)
+    }
+
+    /// All entries of a namespace, in the order of their places on disk. Takes memory in proportion
+    /// to their number, blocks nobody, and keeps their bytes readable until the entries are dropped.
+    pub fn snapshot(&self, namespace: u16) -> Vec<Entry> {
+        self.shared().snapshot(namespace)
+    }
+
+    /// What the slot of `entry` holds now: `None` if it was removed since, the new payload if it was
+    /// replaced.
+    ///
+    /// # Errors
+    /// As [`Log::get`].
+    pub fn read_entry(&self, entry: &Entry) -> Result<Option<Bytes>, ReadError> {
+        self.shared().read_entry(entry)
+    }
+
+    /// The damage that is known: entries of the namespace, and what belongs to nobody in particular.
+    pub fn damaged(&self, namespace: u16) -> Vec<Damage> {
+        let mut all = self.shared().damage.all();
+        all.retain(|damage| damage.slot.is_none_or(|slot| slot.namespace == namespace));
+        all
+    }
+
+    /// Gives the space of dead records back. Blocks; writers and readers go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Structural`] for missing or damaged files, [`Error::Corrupt`] when live entries
+    /// could not be copied (they stay where they are; the rest was done), [`Error::NoSpace`],
+    /// [`Error::Io`], [`Error::Closed`]. Nothing is lost in any case.
+    pub fn compact(&self, mode: CompactMode) -> Result<CompactReport, Error> {
+        let threaded = !self.handle.lock_threads().is_empty();
+        if mode == CompactMode::Full && threaded {
+            // So that the dead bytes of the present segment go, too.
+            let rolled = self.shared().push_control(Item::Roll).wait(None);
+            if let Some(crate::Outcome::Failed(error)) = rolled {
+                return Err(self.shared().maintenance_error(&error));
+            }
+        }
+        self.shared().compact(mode)
+    }
+
+    /// Figures, from memory.
+    pub fn stats(&self) -> Stats {
+        let shared = self.shared();
+        let counters = &shared.counters;
+        let segments = shared.all_segments();
+        Stats {
+            entries: shared.index.len(),
+            live_bytes: counters.live_bytes.load(Ordering::Relaxed),
+            disk_bytes: segments.iter().map(|segment| segment.end.load(Ordering::Relaxed)).sum(),
+            segments: segments.len() as u64,
+            batches: counters.batches.load(Ordering::Relaxed),
+            synced_batches: counters.synced_batches.load(Ordering::Relaxed),
+            groups: counters.groups.load(Ordering::Relaxed),
+            syncs: counters.syncs.load(Ordering::Relaxed),
+            appended_bytes: counters.appended_bytes.load(Ordering::Relaxed),
+            compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),
+            in_flight_bytes: shared.budget.in_use(),
+            torn_bytes: shared.recovery.torn_bytes,
+            corrupt: counters.corrupt.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Why puts are refused, if they are. One atomic load; the text is safe to show to strangers.
+    pub fn unhealthy_reason(&self) -> Option<&'static str> {
+        self.shared().health.reason()
+    }
+
+    /// The operator accepts the structural damage that was reported: lost segments are taken off the
+    /// list, strange files are moved to the folder `quarantine`, and puts are taken again.
+    ///
+    /// # Errors
+    /// [`Error::Unhealthy`] when a write or a sync has failed: only opening the log again cures
+    /// that. [`Error::Io`] and [`Error::NoSpace`]: nothing was acknowledged.
+    pub fn acknowledge(&self) -> Result<(), Error> {
+        self.shared().acknowledge()
+    }
+
+    /// Gives spare memory back and says how many bytes that were.
+    pub fn advise_low_memory(&self) -> i64 {
+        self.shared().index.shrink()
+    }
+
+    /// Everything submitted before this call is durable when the ticket is done.
+    pub fn sync(&self) -> Ticket {
+        self.shared().push_control(Item::Sync)
+    }
+
+    /// Begins the shut-down: what was submitted is written and answered, later calls fail. Done once
+    /// the log is durable, marked as cleanly shut down, and unlocked. May be called repeatedly.
+    pub fn shutdown(&self) -> Ticket {
+        self.handle.shutdown()
+    }
+
+    /// [`Log::shutdown`], and waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Unhealthy`] when a write or a sync has failed; the log is closed nevertheless.
+    pub fn close(&self) -> Result<(), Error> {
+        match self.handle.close() {
+            Some(crate::Outcome::Failed(error)) => Err(self.shared().maintenance_error(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// What can be refused at once.
+    fn check(&self, batch: &Batch) -> Result<(), SubmitError> {
+        let shared = self.shared();
+        let limit = shared.options.max_payload_bytes;
+        if batch.payload_max() > limit {
+            return Err(SubmitError::TooLarge { limit });
+        }
+        if batch.bytes() > BATCH_BYTES_MAX {
+            return Err(SubmitError::TooLarge { limit: BATCH_BYTES_MAX });
+        }
+        if let Some(reason) = shared.health.reason()
+            && (batch.puts() > 0 || shared.health.is_poisoned())
+        {
+            return Err(SubmitError::Unhealthy(reason));
+        }
+        if batch.puts() > 0 {
+            shared.check_limits(batch)?;
+        }
+        Ok(())
+    }
+
+    fn enqueue(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        permit: Permit,
+    ) -> Result<Ticket, SubmitError> {
+        let shared = self.shared();
+        let (ticket, state) = Ticket::new();
+        let (bytes, puts) = (batch.bytes(), batch.puts());
+        shared.pending_puts.fetch_add(puts, Ordering::Relaxed);
+        shared.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let queued =
+            QueuedBatch { ops: batch.ops, bytes, puts, durability, ticket: state, _permit: permit };
+        if shared.push(Item::Batch(queued)).is_err() {
+            shared.pending_puts.fetch_sub(puts, Ordering::Relaxed);
+            shared.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(SubmitError::Closed);
+        }
+        Ok(ticket)
+    }
+}
+
+/// What the clones of a log share. Its end is the end of the log.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Handle {
+    fn shutdown(&self) -> Ticket {
+        let mut queue = self.shared.queue();
+        if let Some((ticket, _)) = &queue.shutdown {
+            return ticket.clone();
+        }
+        let (ticket, state) = Ticket::new();
+        if queue.gone {
+            drop(queue);
+            state.begin();
+            state.finish(|| self.shared.published_lsn.load(Ordering::Acquire));
+            return ticket;
+        }
+        queue.closing = true;
+        queue.asleep = false;
+        queue.shutdown = Some((ticket.clone(), state));
+        drop(queue);
+        self.shared.arrived.notify_one();
+        ticket
+    }
+
+    fn close(&self) -> Option<crate::Outcome> {
+        let threads = std::mem::take(&mut *self.lock_threads());
+        let ticket = self.shutdown();
+        if threads.is_empty() {
+            // Stepped from outside, or being closed by another thread.
+            return ticket.wait(Some(Duration::ZERO));
+        }
+        let outcome = ticket.wait(None);
+        for thread in threads {
+            // A waker may drop the last handle on one of these threads themselves.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        outcome
+    }
+
+    fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    /// A put of a new slot counts, a replacement does not; what is on its way is counted as new.
+    fn check_limits(&self, batch: &Batch) -> Result<(), SubmitError> {
+        if let Some(limit) = self.options.max_entries {
+            let fresh =
+                batch.ops.iter().filter(|op| op.is_put() && !self.index.contains(&op.slot()));
+            let more = fresh.count() as u64;
+            let held = self.index.len() + self.pending_puts.load(Ordering::Relaxed);
+            if more > 0 && held + more > limit {
+                return Err(SubmitError::TooManyEntries { limit });
+            }
+        }
+        if let Some(limit) = self.options.max_bytes {
+            let held = self.counters.live_bytes.load(Ordering::Relaxed)
+                + self.pending_bytes.load(Ordering::Relaxed);
+            if held + batch.bytes() > limit {
+                return Err(SubmitError::TooManyBytes { limit });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn maintenance_error(&self, error: &crate::WriteError) -> Error {
+        match error {
+            crate::WriteError::NoSpace => Error::NoSpace,
+            crate::WriteError::Closed => Error::Closed,
+            crate::WriteError::Unhealthy(reason) => Error::Unhealthy(reason),
+            crate::WriteError::Io { .. } => {
+                Error::Unhealthy(self.health.reason().unwrap_or("a write failed"))
+            }
+        }
+    }
+}
+
+/// Makes sure that the folder is there, is or may become a log, and is ours alone.
+fn prepare_folder(
+    io: &dyn Io,
+    path: &Path,
+    options: &LogOptions,
+) -> Result<Box<dyn Lock>, OpenError> {
+    match io.kind(path).map_err(|error| OpenError::io("look at", path, error))? {
+        PathKind::Folder => {}
+        PathKind::Other => return Err(OpenError::NotAFolder { path: path.to_path_buf() }),
+        PathKind::Missing if !options.create_missing => {
+            return Err(OpenError::NotFound { path: path.to_path_buf() });
+        }
+        PathKind::Missing => {
+            io.create_dir(path).map_err(|error| OpenError::io("create", path, error))?;
+        }
+    }
+    let names = io.list(path).map_err(|error| OpenError::io("read", path, error))?;
+    let is_log = names.iter().any(|entry| recover::is_ours(&entry.name));
+    if !is_log {
+        if let Some(stranger) = names.iter().find(|entry| !recover::is_harmless(&entry.name)) {
+            return Err(OpenError::Foreign {
+                path: path.to_path_buf(),
+                name: stranger.name.clone(),
+            });
+        }
+        if !options.create_missing {
+            return Err(OpenError::NotFound { path: path.to_path_buf() });
+        }
+    }
+    // A log of a later format is left as it is, down to its lock file.
+    if names.iter().any(|entry| entry.name == manifest::NAME)
+        && let Err(fault) = Manifest::load(io, path)
+        && let Some(error) = recover::refuse_manifest(fault, path)
+    {
+        return Err(error);
+    }
+    let lock_path = path.join(recover::LOCK);
+    io.lock(&lock_path).map_err(|error| match error {
+        LockError::Held(pid) => OpenError::Locked { path: path.to_path_buf(), pid },
+        LockError::Io(error) => OpenError::io("lock", path, error),
+    })
+}

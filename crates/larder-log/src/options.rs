@@ -1,0 +1,68 @@
+//! How a log is opened.
+
+use std::time::Duration;
+
+/// Settings of [`Log::open`](crate::Log::open). Every field has a default; none is stored on disk,
+/// so they may differ from one open to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Bytes after which a segment file is sealed and the next one begun. Default 64 MiB, at least
+    /// 4 KiB. A batch that is larger gets a segment of its own.
+    pub segment_bytes: u64,
+    /// Largest payload of one record, inclusive. Default 1 GiB, at most 4 GiB - 64 KiB.
+    pub max_payload_bytes: u64,
+    /// Bytes that may be on their way to the disk at once (record headers included). Default
+    /// 64 MiB. A batch larger than the budget is admitted when nothing else is on its way.
+    pub budget_bytes: u64,
+    /// Longest time that data written with [`Durability::Process`](crate::Durability::Process)
+    /// stays out of reach of power-loss safety. Default 100 ms.
+    pub sync_interval: Duration,
+    /// Largest number of entries; puts beyond it are refused. `None`: no limit but memory (about
+    /// 62 bytes an entry on average, 94 at worst).
+    pub max_entries: Option<u64>,
+    /// Largest sum of the bytes of live records; puts beyond it are refused. `None`: no limit.
+    pub max_bytes: Option<u64>,
+    /// Reclaim space in the background. Default true. When false, only
+    /// [`Log::compact`](crate::Log::compact) does.
+    pub auto_compact: bool,
+    /// Reserve disk blocks ahead of the writes, so that a full disk refuses a batch before any of
+    /// it is written. Default true; a file system that cannot is not an error.
+    pub preallocate: bool,
+    /// Create the folder and an empty log when there is none. Default true.
+    pub create_missing: bool,
+}
+
+impl LogOptions {
+    /// The hard limit of a payload: what the 32-bit length of a record can hold, with room to spare.
+    pub const PAYLOAD_BYTES_MAX: u64 = u32::MAX as u64 - 64 * 1024;
+    /// The smallest segment that makes sense: its header block and as much again.
+    pub const SEGMENT_BYTES_MIN: u64 = 4096;
+    /// Offsets in the index count 8-byte units in 32 bits, so a segment begins every record below
+    /// this.
+    pub const SEGMENT_BYTES_MAX: u64 = 16 << 30;
+
+    /// The settings with every field brought into its range.
+    pub(crate) fn clamped(mut self) -> Self {
+        self.segment_bytes =
+            self.segment_bytes.clamp(Self::SEGMENT_BYTES_MIN, Self::SEGMENT_BYTES_MAX);
+        self.max_payload_bytes = self.max_payload_bytes.min(Self::PAYLOAD_BYTES_MAX);
+        self.budget_bytes = self.budget_bytes.max(4096);
+        self
+    }
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            max_payload_bytes: 1 << 30,
+            budget_bytes: 64 << 20,
+            sync_interval: Duration::from_millis(100),
+            max_entries: None,
+            max_bytes: None,
+            auto_compact: true,
+            preallocate: true,
+            create_missing: true,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One segment file: its name, its header block and what is known about it while it is open.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::io::File;
+use crate::record::{self, take};
+
+/// The version of the format that this crate writes, and the newest that it reads.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+/// Where the first frame begins.
+pub(crate) const FRAMES_START: u64 = 4096;
+/// Segment ids fit the 32 bits that the index has for them.
+pub(crate) const SEGMENT_ID_MAX: u64 = u32::MAX as u64;
+
+const MAGIC: [u8; 8] = *b"LARDRSEG";
+const FIELDS_LEN: usize = 60;
+
+/// Who wrote a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The committer: positions ascend without gaps.
+    Log = 0,
+    /// Compaction: copies that were live when `as_of_lsn` was the newest published position.
+    Compaction = 1,
+    /// Recovery: copies of what lay above the durable mark, then the committer.
+    Recovery = 2,
+}
+
+impl Origin {
+    pub(crate) fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::Compaction,
+            2 => Self::Recovery,
+            _ => Self::Log,
+        }
+    }
+}
+
+/// The block at the start of a segment file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) store: [u8; 16],
+    pub(crate) id: u64,
+    /// Position that the first frame of the committer gets.
+    pub(crate) base_lsn: u64,
+    /// For compaction: the newest published position when the copying began. Otherwise 0.
+    pub(crate) as_of_lsn: u64,
+    pub(crate) origin: Origin,
+}
+
+/// Why a header block gave no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderFault {
+    /// Not a header, or a damaged one.
+    Damaged,
+    /// A sound header of a later format.
+    Newer(u32),
+}
+
+impl SegmentHeader {
+    /// The whole block: fields, checksum, zeros.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(FRAMES_START as usize);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.store);
+        bytes.extend_from_slice(&self.id.to_le_bytes());
+        bytes.extend_from_slice(&self.base_lsn.to_le_bytes());
+        bytes.extend_from_slice(&self.as_of_lsn.to_le_bytes());
+        bytes.push(self.origin as u8);
+        bytes.resize(FIELDS_LEN, 0);
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes.resize(FRAMES_START as usize, 0);
+        bytes
+    }
+
+    /// Reads the start of a block. The version is believed only under a sound checksum, which later
+    /// formats keep at the same place.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
+        let Some(bytes) = bytes.get(..FIELDS_LEN + 4) else { return Err(HeaderFault::Damaged) };
+        let crc = u32::from_le_bytes(take(bytes, FIELDS_LEN));
+        if bytes[..8] != MAGIC || crc != crc32c::crc32c(&bytes[..FIELDS_LEN]) {
+            return Err(HeaderFault::Damaged);
+        }
+        let version = u32::from_le_bytes(take(bytes, 8));
+        if version > FORMAT_VERSION {
+            return Err(HeaderFault::Newer(version));
+        }
+        Ok(Self {
+            store: take(bytes, 12),
+            id: u64::from_le_bytes(take(bytes, 28)),
+            base_lsn: u64::from_le_bytes(take(bytes, 36)),
+            as_of_lsn: u64::from_le_bytes(take(bytes, 44)),
+            origin: Origin::from_byte(bytes[52]),
+        })
+    }
+}
+
+/// A segment of an open log. Held by everyone who may read from it: the file outlives its name.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) id: u32,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) seed: u32,
+    pub(crate) origin: Origin,
+    pub(crate) as_of_lsn: u64,
+    /// Where the next frame goes, or where the last one ended.
+    pub(crate) end: AtomicU64,
+    pub(crate) sealed: AtomicBool,
+    /// Bytes of frames that the index points to.
+    pub(crate) live_bytes: AtomicU64,
+    pub(crate) live_records: AtomicU64,
+    pub(crate) min_lsn: AtomicU64,
+    pub(crate) max_lsn: AtomicU64,
+    /// Bytes of delete and abort frames, and the positions that these refer to.
+    pub(crate) tombstone_bytes: AtomicU64,
+    pub(crate) tombstone_oldest: AtomicU64,
+    pub(crate) tombstone_newest: AtomicU64,
+    /// Damage was found in it: its file is moved aside, never unlinked.
+    pub(crate) damaged: AtomicBool,
+}
+
+impl Segment {
+    pub(crate) fn new(
+        header: &SegmentHeader,
+        id: u32,
+        file: Arc<dyn File>,
+        end: u64,
+        sealed: bool,
+    ) -> Self {
+        Self {
+            id,
+            file,
+            seed: record::seed(&header.store, u64::from(id)),
+            origin: header.origin,
+            as_of_lsn: header.as_of_lsn,
+            end: AtomicU64::new(end),
+            sealed: AtomicBool::new(sealed),
+            live_bytes: AtomicU64::new(0),
+            live_records: AtomicU64::new(0),
+            min_lsn: AtomicU64::new(u64::MAX),
+            max_lsn: AtomicU64::new(0),
+            tombstone_bytes: AtomicU64::new(0),
+            tombstone_oldest: AtomicU64::new(u64::MAX),
+            tombstone_newest: AtomicU64::new(0),
+            damaged: AtomicBool::new(false),
+        }
+    }
+
+    /// Widens the range of positions that the segment holds.
+    pub(crate) fn cover(&self, lsn: u64) {
+        self.min_lsn.fetch_min(lsn, Ordering::Relaxed);
+        self.max_lsn.fetch_max(lsn, Ordering::Relaxed);
+    }
+
+    /// Counts a delete at `lsn` whose older versions lie at `oldest` or above, or an abort.
+    pub(crate) fn cover_tombstone(&self, oldest: u64, lsn: u64, frame_len: u64) {
+        self.tombstone_bytes.fetch_add(frame_len, Ordering::Relaxed);
+        self.tombstone_oldest.fetch_min(oldest, Ordering::Relaxed);
+        self.tombstone_newest.fetch_max(lsn, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn lsn_range(&self) -> (u64, u64) {
+        (self.min_lsn.load(Ordering::Relaxed), self.max_lsn.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of frames, dead or alive.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.end.load(Ordering::Acquire).saturating_sub(FRAMES_START)
+    }
+
+    /// Whether this segment may hold something that a delete or abort at `lsn`, reaching back to
+    /// `oldest`, still has to cancel. Copies made by compaction were live at `as_of_lsn`, so they
+    /// hold nothing that was cancelled before.
+    pub(crate) fn may_hold(&self, oldest: u64, lsn: u64) -> bool {
+        let (min, max) = self.lsn_range();
+        let copied_later = self.origin == Origin::Compaction && self.as_of_lsn >= lsn;
+        min < lsn && max >= oldest && !copied_later
+    }
+}
+
+/// The path of a segment file.
+pub(crate) fn path(dir: &Path, id: u64) -> PathBuf {
+    dir.join(file_name(id))
+}
+
+/// The name of a segment file.
+pub(crate) fn file_name(id: u64) -> String {
+    format!("seg-{id:016x}.log")
+}
+
+/// The id in the name of a segment file.
+pub(crate) fn parse_name(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("seg-")?.strip_suffix(".log")?;
+    let lower = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    (digits.len() == 16 && lower).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! What the handles, the committer and the compactor of one open log share.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::batch::{Durability, Op};
+use crate::budget::{Budget, Permit};
+use crate::damage::DamageList;
+use crate::health::Health;
+use crate::index::{Index, Location};
+use crate::io::{Io, Lock};
+use crate::manifest::{Manifest, StoreFault};
+use crate::recover::Recovery;
+use crate::segment::{SEGMENT_ID_MAX, Segment};
+use crate::ticket::{Ticket, TicketState};
+use crate::{LogOptions, WriteError};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) io: Arc<dyn Io>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: LogOptions,
+    pub(crate) store: [u8; 16],
+    pub(crate) index: Index,
+    pub(crate) segments: RwLock<HashMap<u32, Arc<Segment>>>,
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) arrived: Condvar,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) health: Health,
+    pub(crate) manifest: Mutex<ManifestState>,
+    pub(crate) damage: DamageList,
+    pub(crate) recovery: Recovery,
+    pub(crate) counters: Counters,
+    /// Nothing at or below this will still become visible.
+    pub(crate) published_lsn: AtomicU64,
+    /// Puts that were accepted and are not published yet: they count against the limits.
+    pub(crate) pending_puts: AtomicU64,
+    pub(crate) pending_bytes: AtomicU64,
+    pub(crate) closed: AtomicBool,
+    pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
+    /// Held while space is being reclaimed.
+    pub(crate) compacting: Mutex<()>,
+    pub(crate) compactor: CompactorBell,
+    /// For the negative control of the crash tests: answer before the sync.
+    #[cfg(feature = "sim")]
+    pub(crate) ack_before_sync: AtomicBool,
+}
+
+/// Counters that only grow, except where their names say otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) syncs: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) synced_batches: AtomicU64,
+    pub(crate) appended_bytes: AtomicU64,
+    pub(crate) compacted_bytes: AtomicU64,
+    pub(crate) corrupt: AtomicU64,
+    /// A level, not a count: the bytes of live frames.
+    pub(crate) live_bytes: AtomicU64,
+}
+
+/// What waits for the committer.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) items: VecDeque<Item>,
+    /// The committer sleeps and wants to be woken.
+    pub(crate) asleep: bool,
+    pub(crate) closing: bool,
+    /// The committer has ended: nobody takes items any more.
+    pub(crate) gone: bool,
+    /// Answered once the log is shut down.
+    pub(crate) shutdown: Option<(Ticket, Arc<TicketState>)>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Item {
+    Batch(QueuedBatch),
+    /// Answered once everything before it is durable.
+    Sync(Arc<TicketState>),
+    /// Asks for a new segment, so that the present one can be compacted.
+    Roll(Arc<TicketState>),
+}
+
+#[derive(Debug)]
+pub(crate) struct QueuedBatch {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) bytes: u64,
+    pub(crate) puts: u64,
+    pub(crate) durability: Durability,
+    pub(crate) ticket: Arc<TicketState>,
+    /// Given back when the batch has ended.
+    pub(crate) _permit: Permit,
+}
+
+/// The manifest in force, and the ids that are in use but not in it.
+#[derive(Debug)]
+pub(crate) struct ManifestState {
+    pub(crate) current: Manifest,
+    next_segment: u64,
+    pending: BTreeSet<u64>,
+}
+
+impl ManifestState {
+    pub(crate) fn new(current: Manifest) -> Self {
+        let next_segment = current.next_segment;
+        Self { current, next_segment, pending: BTreeSet::new() }
+    }
+
+    /// An id that no file ever had. Its file means nothing until the manifest lists it.
+    pub(crate) fn allocate(&mut self) -> Option<u32> {
+        let id = u32::try_from(self.next_segment.min(SEGMENT_ID_MAX)).ok()?;
+        if u64::from(id) == SEGMENT_ID_MAX {
+            return None;
+        }
+        self.next_segment += 1;
+        self.pending.insert(u64::from(id));
+        Some(id)
+    }
+
+    /// The file of an allocated id is gone, or was never made.
+    pub(crate) fn forget(&mut self, id: u32) {
+        self.pending.remove(&u64::from(id));
+    }
+
+    /// The file of a retired id is gone for good.
+    pub(crate) fn forget_void(&mut self, id: u32) {
+        self.current.void.retain(|void| *void != u64::from(id));
+    }
+
+    /// Replaces the manifest by what `change` makes of it.
+    pub(crate) fn replace(
+        &mut self,
+        io: &dyn Io,
+        dir: &std::path::Path,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<(), StoreFault> {
+        let mut next = self.current.clone();
+        change(&mut next);
+        next.next_segment = self.next_segment;
+        next.segments.sort_by_key(|listed| listed.id);
+        let listed = |id: &u64| next.segments.iter().any(|segment| segment.id == *id);
+        let pending: Vec<u64> = self.pending.iter().copied().filter(|id| !listed(id)).collect();
+        next.void.extend(&pending);
+        next.void.sort_unstable();
+        next.void.dedup();
+        next.store(io, dir)?;
+        next.void.retain(|id| !pending.contains(id));
+        self.pending = pending.into_iter().collect();
+        self.current = next;
+        Ok(())
+    }
+}
+
+/// Wakes the thread that reclaims space.
+#[derive(Debug, Default)]
+pub(crate) struct CompactorBell {
+    state: Mutex<(bool, bool)>,
+    changed: Condvar,
+}
+
+impl CompactorBell {
+    pub(crate) fn ring(&self) {
+        self.lock().0 = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.lock().1 = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for a ring, at most for `limit`; false once it was stopped.
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
+        let mut state = self.lock();
+        if !state.0 && !state.1 {
+            let waited = self.changed.wait_timeout(state, limit);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.0 = false;
+        !state.1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (bool, bool)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn manifest(&self) -> MutexGuard<'_, ManifestState> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the next open in.
+    pub(crate) fn release_lock(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Queues an item; hands it back when nobody would take it.
+    pub(crate) fn push(&self, item: Item) -> Result<(), Item> {
+        let mut queue = self.queue();
+        if queue.closing || queue.gone {
+            return Err(item);
+        }
+        queue.items.push_back(item);
+        // A wake-up is a system call; it is spared while the committer is busy anyway.
+        let wake = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if wake {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Queues an item that is answered by a ticket alone.
+    pub(crate) fn push_control(&self, item: fn(Arc<TicketState>) -> Item) -> Ticket {
+        let (ticket, state) = Ticket::new();
+        if self.push(item(Arc::clone(&state))).is_err() {
+            state.fail(&Arc::new(WriteError::Closed));
+        }
+        ticket
+    }
+
+    pub(crate) fn segment(&self, id: u32) -> Option<Arc<Segment>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn add_segment(&self, segment: Arc<Segment>) {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        segments.insert(segment.id, segment);
+    }
+
+    pub(crate) fn remove_segment(&self, id: u32) {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// All segments, oldest id first.
+    pub(crate) fn all_segments(&self) -> Vec<Arc<Segment>> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = segments.values().cloned().collect();
+        all.sort_by_key(|segment| segment.id);
+        all
+    }
+
+    /// Counts a location that the index has come to point to.
+    pub(crate) fn count_live(&self, location: &Location) {
+        let bytes = location.frame_len();
+        self.counters.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(segment) = self.segment(location.segment()) {
+            segment.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+            segment.live_records.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a location that the index has ceased to point to.
+    pub(crate) fn count_dead(&self, location: &Location) {
+        let bytes = location.frame_len();
+        self.counters.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(segment) = self.segment(location.segment()) {
+            segment.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            segment.live_records.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The answer to a batch, which comes later.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::WriteError;
+use crate::clock;
+
+/// How a batch ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It is applied, visible, and as durable as was asked for.
+    Done {
+        /// The position of its last record; for a batch that wrote nothing, of what came before.
+        lsn: u64,
+    },
+    /// It failed; [`WriteError::effect`] says whether it may be there after the next open.
+    Failed(Arc<WriteError>),
+    /// It was given up with [`Ticket::annul`] and is not visible.
+    Annulled,
+}
+
+impl Outcome {
+    /// The position, or the failure. `Annulled` counts as closed here: use it where nobody annuls.
+    pub fn into_result(self) -> Result<u64, Arc<WriteError>> {
+        match self {
+            Self::Done { lsn } => Ok(lsn),
+            Self::Failed(error) => Err(error),
+            Self::Annulled => Err(Arc::new(WriteError::Closed)),
+        }
+    }
+}
+
+/// What giving up a batch achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Annulment {
+    /// It was still queued: it is never written.
+    NotWritten,
+    /// It is being written or synced: this process never shows it. A record that cancels it
+    /// follows; once that is durable (after the next sync) no later open shows it either.
+    Pending,
+    /// It had ended before.
+    AlreadyDone,
+}
+
+/// The pending answer to a batch: a future, and something a thread can wait on.
+///
+/// Clones wait for the same answer. Dropping a ticket changes nothing: the batch goes its way.
+#[derive(Debug)]
+pub struct Ticket {
+    state: Arc<TicketState>,
+    key: u64,
+}
+
+impl Ticket {
+    pub(crate) fn new() -> (Self, Arc<TicketState>) {
+        let state = Arc::new(TicketState {
+            inner: Mutex::new(Inner { phase: Phase::Queued, wakers: Vec::new(), next_key: 1 }),
+            ready: Condvar::new(),
+        });
+        (Self { state: Arc::clone(&state), key: 0 }, state)
+    }
+
+    /// Blocks until the answer is there, at most for `limit`; `None` when that passes first.
+    pub fn wait(&self, limit: Option<Duration>) -> Option<Outcome> {
+        let until = limit.map(|limit| clock::now().saturating_add(limit));
+        let mut inner = self.state.lock();
+        loop {
+            if let Phase::Ended(outcome) = &inner.phase {
+                return Some(outcome.clone());
+            }
+            inner = match until {
+                None => self.state.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.checked_sub(clock::now()).filter(|left| !left.is_zero())?;
+                    let waited = self.state.ready.wait_timeout(inner, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// The answer, if it is there.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match &self.state.lock().phase {
+            Phase::Ended(outcome) => Some(outcome.clone()),
+            _ => None,
+        }
+    }
+
+    /// Gives the batch up, for a caller whose deadline has passed.
+    pub fn annul(&self) -> Annulment {
+        let mut inner = self.state.lock();
+        let (phase, annulment) = match &inner.phase {
+            Phase::Queued => (Phase::Ended(Outcome::Annulled), Annulment::NotWritten),
+            Phase::InFlight | Phase::Annulling => (Phase::Annulling, Annulment::Pending),
+            Phase::Ended(_) => return Annulment::AlreadyDone,
+        };
+        inner.phase = phase;
+        if annulment == Annulment::NotWritten {
+            self.state.wake(inner);
+        }
+        annulment
+    }
+}
+
+impl Future for Ticket {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let mut inner = self.state.lock();
+        if let Phase::Ended(outcome) = &inner.phase {
+            return Poll::Ready(outcome.clone());
+        }
+        match inner.wakers.iter_mut().find(|(key, _)| *key == self.key) {
+            Some((_, waker)) => waker.clone_from(cx.waker()),
+            None => inner.wakers.push((self.key, cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Clone for Ticket {
+    fn clone(&self) -> Self {
+        let mut inner = self.state.lock();
+        let key = inner.next_key;
+        inner.next_key += 1;
+        drop(inner);
+        Self { state: Arc::clone(&self.state), key }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.state.lock().wakers.retain(|(key, _)| *key != self.key);
+    }
+}
+
+/// What the committer holds of a ticket.
+#[derive(Debug)]
+pub(crate) struct TicketState {
+    inner: Mutex<Inner>,
+    ready: Condvar,
+}
+
+#[derive(Debug)]
+struct Inner {
+    phase: Phase,
+    /// One per clone that was polled.
+    wakers: Vec<(u64, Waker)>,
+    next_key: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Queued,
+    InFlight,
+    Annulling,
+    Ended(Outcome),
+}
+
+impl TicketState {
+    /// Takes the batch off the queue. False: it was given up, and must not be written.
+    pub(crate) fn begin(&self) -> bool {
+        let mut inner = self.lock();
+        let begun = matches!(inner.phase, Phase::Queued);
+        if begun {
+            inner.phase = Phase::InFlight;
+        }
+        begun
+    }
+
+    /// Ends a written batch. Unless it was given up, `publish` makes it visible, and nobody can
+    /// give it up any more by then. Returns whether it was published.
+    pub(crate) fn finish(&self, publish: impl FnOnce() -> u64) -> bool {
+        let mut inner = self.lock();
+        let published = !matches!(inner.phase, Phase::Annulling);
+        inner.phase = Phase::Ended(if published {
+            Outcome::Done { lsn: publish() }
+        } else {
+            Outcome::Annulled
+        });
+        self.wake(inner);
+        published
+    }
+
+    /// Ends a batch that failed. One that was given up while it was queued stays annulled.
+    pub(crate) fn fail(&self, error: &Arc<WriteError>) {
+        let mut inner = self.lock();
+        if !matches!(inner.phase, Phase::Ended(_)) {
+            inner.phase = Phase::Ended(Outcome::Failed(Arc::clone(error)));
+            self.wake(inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakers run foreign code, so the lock is given back first.
+    fn wake(&self, mut inner: MutexGuard<'_, Inner>) {
+        let wakers = std::mem::take(&mut inner.wakers);
+        drop(inner);
+        self.ready.notify_all();
+        for (_, waker) in wakers {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,589 @@
+//! The committer: the one place that appends to the log.
+//!
+//! It takes what has arrived, writes it with one vectored write, syncs once if anybody asked for
+//! that, makes it visible, and answers. What arrives meanwhile is the next group: nothing is ever
+//! delayed to make groups larger. It is a machine that is stepped from outside, by its thread or by
+//! a simulation.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crate::WriteError;
+use crate::batch::Durability;
+use crate::clock;
+use crate::error::is_no_space;
+use crate::group::{BatchEffect, COMMIT_BYTES, Change, Group, Place, abort_bytes};
+use crate::io::write_all;
+use crate::segment::{FRAMES_START, Segment};
+use crate::shared::{Item, QueuedBatch, Shared};
+use crate::ticket::TicketState;
+
+mod roll;
+
+pub(crate) use roll::{create_segment, discard_segment, write_header};
+
+/// A group is closed at this size, so that its answers do not wait for the rest of the queue.
+const GROUP_BYTES_MAX: u64 = 8 << 20;
+/// Blocks are reserved this far ahead of the writes.
+const ALLOCATE_STEP: u64 = 4 << 20;
+/// Reserved blocks that puts leave to deletes, so that a full disk can be emptied.
+const DELETE_RESERVE_MAX: u64 = 256 << 10;
+/// After this much silence the durable mark is written.
+const IDLE_BEFORE_MARK: Duration = Duration::from_millis(10);
+/// Batches that write nothing are bounded by number.
+const GROUP_ITEMS_MAX: usize = 1 << 16;
+
+/// When to step again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// At once.
+    Again,
+    /// When something arrives, or after this long.
+    Wait(Option<Duration>),
+    /// Never: the log is shut down.
+    Closed,
+}
+
+/// The state of appending. Dropping it fails what still waits.
+#[derive(Debug)]
+pub struct Committer {
+    shared: Arc<Shared>,
+    active: Active,
+    next_lsn: u64,
+    /// The last position that was written.
+    written_lsn: u64,
+    /// The last position that survived a sync.
+    durable_lsn: u64,
+    /// The durable position that the log itself says.
+    marked_lsn: u64,
+    /// The last position that somebody may care for: what a mark has to reach.
+    data_lsn: u64,
+    dirty_since: Option<Duration>,
+    last_write: Duration,
+    /// Ranges that were given up and whose cancelling is not written yet.
+    aborts: Vec<(u64, u64)>,
+    /// The manifest still says that the log was shut down.
+    clean: bool,
+}
+
+/// The segment that is appended to.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) offset: u64,
+    /// Blocks are reserved up to here; `u64::MAX` where that cannot be done.
+    pub(crate) allocated: u64,
+}
+
+/// Where a committer starts.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) active: Active,
+    pub(crate) next_lsn: u64,
+    pub(crate) clean: bool,
+}
+
+/// Why a group was not written.
+enum Fault {
+    NoSpace,
+    /// The log is poisoned.
+    Failed(WriteError),
+}
+
+impl Committer {
+    pub(crate) fn new(shared: Arc<Shared>, start: Start) -> Self {
+        let last = start.next_lsn - 1;
+        Self {
+            shared,
+            active: start.active,
+            next_lsn: start.next_lsn,
+            written_lsn: last,
+            durable_lsn: last,
+            marked_lsn: last,
+            data_lsn: last,
+            dirty_since: None,
+            last_write: Duration::ZERO,
+            aborts: Vec::new(),
+            clean: start.clean,
+        }
+    }
+
+    /// Runs until the log is shut down.
+    pub(crate) fn run(mut self) {
+        loop {
+            match self.step(clock::now()) {
+                Next::Again => {}
+                Next::Wait(limit) => self.wait(limit),
+                Next::Closed => break,
+            }
+        }
+    }
+
+    /// Does what there is to do at the moment `now`, at most one round of groups or one chore.
+    pub fn step(&mut self, now: Duration) -> Next {
+        let (items, closing) = self.take();
+        if !items.is_empty() {
+            self.commit(items, now);
+            return Next::Again;
+        }
+        if self.shared.health.is_poisoned() {
+            return if closing { self.finish() } else { Next::Wait(None) };
+        }
+        if !self.aborts.is_empty() {
+            let written = self.write_group(Vec::new(), now);
+            if written.is_ok() || self.shared.health.is_poisoned() {
+                return Next::Again;
+            }
+            if !closing {
+                // The disk is full; there is nothing to answer, so there is time.
+                return Next::Wait(Some(self.shared.options.sync_interval));
+            }
+        }
+        if closing {
+            return self.finish();
+        }
+        self.do_chores(now)
+    }
+
+    /// Syncs and marks when their time has come, and says when the next one is due.
+    fn do_chores(&mut self, now: Duration) -> Next {
+        let mut due: Option<Duration> = None;
+        if let Some(since) = self.dirty_since {
+            let at = since.saturating_add(self.shared.options.sync_interval);
+            if now >= at {
+                let _ = self.sync();
+                return Next::Again;
+            }
+            due = Some(at);
+        }
+        if self.durable_lsn >= self.data_lsn && self.marked_lsn < self.data_lsn {
+            let at = self.last_write.saturating_add(IDLE_BEFORE_MARK);
+            if now >= at {
+                let _ = self.write_mark(now);
+                return Next::Again;
+            }
+            due = Some(due.map_or(at, |due| due.min(at)));
+        }
+        Next::Wait(due.map(|due| due.saturating_sub(now)))
+    }
+
+    /// Takes one group's worth off the queue.
+    fn take(&self) -> (VecDeque<Item>, bool) {
+        let mut queue = self.shared.queue();
+        let mut taken = VecDeque::new();
+        let mut bytes = 0;
+        while let Some(item) = queue.items.front() {
+            if let Item::Batch(batch) = item {
+                bytes += batch.bytes;
+            }
+            if !taken.is_empty() && (bytes > GROUP_BYTES_MAX || taken.len() >= GROUP_ITEMS_MAX) {
+                break;
+            }
+            taken.extend(queue.items.pop_front());
+        }
+        (taken, queue.closing)
+    }
+
+    fn wait(&self, limit: Option<Duration>) {
+        let mut queue = self.shared.queue();
+        if !queue.items.is_empty() || queue.closing {
+            return;
+        }
+        queue.asleep = true;
+        let arrived = &self.shared.arrived;
+        let mut queue = match limit {
+            None => arrived.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            Some(limit) => {
+                arrived.wait_timeout(queue, limit).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        queue.asleep = false;
+    }
+
+    /// Writes what was taken, in as many groups as segments and control items make it.
+    fn commit(&mut self, items: VecDeque<Item>, now: Duration) {
+        let mut group: Vec<QueuedBatch> = Vec::new();
+        let mut syncs: Vec<Arc<TicketState>> = Vec::new();
+        let mut bytes = 0;
+        for item in items {
+            match item {
+                Item::Batch(batch) => {
+                    if !batch.ticket.begin() {
+                        self.forget_pending(&batch);
+                        continue;
+                    }
+                    if !group.is_empty() && !self.fits(bytes + batch.bytes) {
+                        let _ = self.write_group(std::mem::take(&mut group), now);
+                        bytes = 0;
+                    }
+                    bytes += batch.bytes;
+                    group.push(batch);
+                }
+                Item::Sync(ticket) => {
+                    if ticket.begin() {
+                        syncs.push(ticket);
+                    }
+                }
+                Item::Roll(ticket) => {
+                    let _ = self.write_group(std::mem::take(&mut group), now);
+                    bytes = 0;
+                    if ticket.begin() {
+                        self.answer_roll(&ticket);
+                    }
+                }
+            }
+        }
+        let _ = self.write_group(group, now);
+        self.answer_syncs(&syncs, now);
+    }
+
+    fn answer_syncs(&mut self, syncs: &[Arc<TicketState>], now: Duration) {
+        if syncs.is_empty() {
+            return;
+        }
+        // What was given up before this sync must be gone after it.
+        let flushed =
+            if self.aborts.is_empty() { Ok(()) } else { self.write_group(Vec::new(), now) };
+        match flushed.and_then(|()| self.sync()) {
+            Ok(()) => {
+                for ticket in syncs {
+                    ticket.finish(|| self.durable_lsn);
+                }
+            }
+            Err(error) => {
+                for ticket in syncs {
+                    ticket.fail(&error);
+                }
+            }
+        }
+    }
+
+    fn answer_roll(&mut self, ticket: &TicketState) {
+        let rolled = match self.refusal() {
+            Some(error) => Err(Arc::new(error)),
+            None if self.active.offset == FRAMES_START => Ok(()),
+            None => self.roll(0).map_err(|fault| Arc::new(poisoned_by(fault))),
+        };
+        match rolled {
+            Ok(()) => {
+                ticket.finish(|| self.durable_lsn);
+            }
+            Err(error) => ticket.fail(&error),
+        }
+    }
+
+    /// Writes one group, answers its batches.
+    fn write_group(
+        &mut self,
+        batches: Vec<QueuedBatch>,
+        now: Duration,
+    ) -> Result<(), Arc<WriteError>> {
+        if batches.is_empty() && self.aborts.is_empty() {
+            return Ok(());
+        }
+        if let Some(error) = self.refusal() {
+            return Err(self.fail(&batches, error));
+        }
+        let durable = batches.iter().any(|batch| batch.durability == Durability::Power);
+        let effects = match self.append(&batches, now) {
+            Ok(effects) => effects,
+            Err(Fault::NoSpace) => {
+                let (puts, deletes): (Vec<_>, Vec<_>) =
+                    batches.into_iter().partition(|batch| batch.puts > 0);
+                let retry = !puts.is_empty() && !deletes.is_empty();
+                let error = self.fail(&puts, WriteError::NoSpace);
+                if retry {
+                    return self.write_group(deletes, now);
+                }
+                self.fail(&deletes, WriteError::NoSpace);
+                return Err(error);
+            }
+            Err(Fault::Failed(error)) => return Err(self.fail(&batches, error)),
+        };
+        if durable && !cfg_ack_before_sync(&self.shared) {
+            if let Err(error) = self.flush() {
+                return Err(self.fail(&batches, error));
+            }
+            let count = batches.len() as u64;
+            self.shared.counters.synced_batches.fetch_add(count, Ordering::Relaxed);
+        }
+        self.publish(&batches, effects);
+        Ok(())
+    }
+
+    /// Puts the group into the file. On `NoSpace` nothing of it remains.
+    fn append(
+        &mut self,
+        batches: &[QueuedBatch],
+        now: Duration,
+    ) -> Result<Vec<BatchEffect>, Fault> {
+        let bytes = batches.iter().map(|batch| batch.bytes).sum::<u64>();
+        let only_deletes = batches.iter().all(|batch| batch.puts == 0);
+        if !self.fits(bytes) && self.active.offset > FRAMES_START {
+            match self.roll(bytes) {
+                // A full disk has no room for a new segment, but this one may have some for deletes.
+                Err(Fault::NoSpace) if only_deletes => {}
+                rolled => rolled?,
+            }
+        }
+        let mut group = Group::new(self.place());
+        if !self.aborts.is_empty() {
+            group.push_abort(&self.aborts);
+        }
+        group.push_batches(batches.iter(), &self.shared.index);
+        if group.is_empty() {
+            return Ok(group.effects);
+        }
+        group.commit(self.durable_lsn);
+        self.announce_use()?;
+        self.reserve(group.next_place().offset, only_deletes)?;
+        self.write_at_end(&group.parts())?;
+        self.aborts.clear();
+        for (oldest, lsn, frame_len) in std::mem::take(&mut group.tombstones) {
+            self.active.segment.cover_tombstone(oldest, lsn, frame_len);
+        }
+        self.advance(group.next_place(), now);
+        self.data_lsn = self.written_lsn;
+        self.shared.counters.groups.fetch_add(1, Ordering::Relaxed);
+        Ok(group.effects)
+    }
+
+    /// Makes the batches visible in the order of their positions, and answers them.
+    fn publish(&mut self, batches: &[QueuedBatch], effects: Vec<BatchEffect>) {
+        for (batch, effect) in batches.iter().zip(effects) {
+            let shared = &self.shared;
+            let lsn = effect.lsns.map_or(self.written_lsn, |(_, last)| last);
+            let published = batch.ticket.finish(|| {
+                for change in &effect.changes {
+                    apply(shared, change);
+                }
+                lsn
+            });
+            if !published {
+                self.aborts.extend(effect.lsns);
+            }
+            self.forget_pending(batch);
+        }
+        self.shared.counters.batches.fetch_add(batches.len() as u64, Ordering::Relaxed);
+        self.shared.published_lsn.store(self.written_lsn, Ordering::Release);
+    }
+
+    /// Writes an empty group that says what is durable.
+    fn write_mark(&mut self, now: Duration) -> Result<(), Fault> {
+        let mut group = Group::new(self.place());
+        group.commit(self.durable_lsn);
+        let end = group.next_place().offset;
+        // A mark is never worth a new segment or the last block: then the next roll or the shut-down
+        // says what is durable.
+        if end > self.active.allocated || !self.fits(0) {
+            self.marked_lsn = self.durable_lsn;
+            return Ok(());
+        }
+        let durable = self.durable_lsn;
+        match self.write_at_end(&group.parts()) {
+            Err(Fault::NoSpace) => self.marked_lsn = durable,
+            written => {
+                written?;
+                self.advance(group.next_place(), now);
+                self.marked_lsn = durable;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes at the end of the segment without moving the end.
+    fn write_at_end(&mut self, parts: &[&[u8]]) -> Result<(), Fault> {
+        let (file, offset) = (&self.active.segment.file, self.active.offset);
+        match write_all(&**file, parts, offset) {
+            Ok(()) => Ok(()),
+            Err(error) if is_no_space(&error) => match file.truncate(offset) {
+                Ok(()) => {
+                    self.active.allocated = self.active.allocated.min(offset);
+                    Err(Fault::NoSpace)
+                }
+                // Pieces of the group may stay behind: what follows them cannot be trusted.
+                Err(error) => Err(self.poison("cut", error)),
+            },
+            Err(error) => Err(self.poison("write", error)),
+        }
+    }
+
+    fn advance(&mut self, place: Place, now: Duration) {
+        let appended = place.offset - self.active.offset;
+        self.shared.counters.appended_bytes.fetch_add(appended, Ordering::Relaxed);
+        self.active.segment.cover(self.next_lsn);
+        self.active.segment.cover(place.lsn - 1);
+        self.active.segment.end.store(place.offset, Ordering::Release);
+        self.active.offset = place.offset;
+        self.next_lsn = place.lsn;
+        self.written_lsn = place.lsn - 1;
+        self.dirty_since = self.dirty_since.or(Some(now));
+        self.last_write = now;
+    }
+
+    /// Makes everything written so far survive power loss.
+    fn sync(&mut self) -> Result<(), Arc<WriteError>> {
+        if let Some(error) = self.refusal() {
+            return Err(Arc::new(error));
+        }
+        self.flush().map_err(Arc::new)
+    }
+
+    /// [`Self::sync`] without a look at the health: what was written must not pass for refused.
+    fn flush(&mut self) -> Result<(), WriteError> {
+        if self.dirty_since.is_none() {
+            return Ok(());
+        }
+        if let Err(error) = self.active.segment.file.sync() {
+            // Never a second try: the system may have dropped the pages and call them clean.
+            return Err(poisoned_by(self.poison("sync", error)));
+        }
+        self.dirty_since = None;
+        self.durable_lsn = self.written_lsn;
+        self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reserves blocks up to `end` and, for puts, some more that only deletes may use.
+    fn reserve(&mut self, end: u64, only_deletes: bool) -> Result<(), Fault> {
+        if !self.shared.options.preallocate {
+            self.active.allocated = u64::MAX;
+        }
+        let need = end + self.delete_reserve();
+        if need <= self.active.allocated {
+            return Ok(());
+        }
+        let full = self.shared.options.segment_bytes + self.delete_reserve();
+        let to = need.max(full.min(self.active.allocated.saturating_add(ALLOCATE_STEP)));
+        let from = self.active.allocated.max(self.active.offset);
+        match self.active.segment.file.allocate(from, to - from) {
+            Ok(()) => self.active.allocated = to,
+            Err(error) if is_no_space(&error) => {
+                if !only_deletes || end > self.active.allocated {
+                    return Err(Fault::NoSpace);
+                }
+            }
+            Err(error) if cannot_allocate(&error) => self.active.allocated = u64::MAX,
+            Err(error) => return Err(self.poison("reserve blocks in", error)),
+        }
+        Ok(())
+    }
+
+    fn delete_reserve(&self) -> u64 {
+        DELETE_RESERVE_MAX.min(self.shared.options.segment_bytes / 16)
+    }
+
+    /// Whether a group with these bytes of batches can go into the present segment.
+    fn fits(&self, bytes: u64) -> bool {
+        let tail = COMMIT_BYTES + roll::SEAL_BYTES + abort_bytes(self.aborts.len());
+        self.active.offset + bytes + tail <= self.shared.options.segment_bytes
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            segment: self.active.segment.id,
+            seed: self.active.segment.seed,
+            offset: self.active.offset,
+            lsn: self.next_lsn,
+        }
+    }
+
+    fn refusal(&self) -> Option<WriteError> {
+        let poisoned = self.shared.health.is_poisoned();
+        poisoned.then(|| WriteError::Unhealthy(self.shared.health.reason().unwrap_or_default()))
+    }
+
+    fn poison(&self, action: &'static str, source: io::Error) -> Fault {
+        let segment = u64::from(self.active.segment.id);
+        self.shared.health.poison();
+        tracing::error!(segment, error = %source, "cannot {action} segment: no more writes");
+        Fault::Failed(WriteError::Io { action, segment, source })
+    }
+
+    fn fail(&self, batches: &[QueuedBatch], error: WriteError) -> Arc<WriteError> {
+        let error = Arc::new(error);
+        self.fail_all(batches, &error);
+        error
+    }
+
+    fn fail_all(&self, batches: &[QueuedBatch], error: &Arc<WriteError>) {
+        for batch in batches {
+            batch.ticket.fail(error);
+            self.forget_pending(batch);
+        }
+    }
+
+    fn forget_pending(&self, batch: &QueuedBatch) {
+        self.shared.pending_puts.fetch_sub(batch.puts, Ordering::Relaxed);
+        self.shared.pending_bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // Only reached with anything left when the thread dies or a simulation ends early.
+        self.shared.closed.store(true, Ordering::Release);
+        let mut queue = self.shared.queue();
+        queue.gone = true;
+        queue.closing = true;
+        let items = std::mem::take(&mut queue.items);
+        let shutdown = queue.shutdown.take();
+        drop(queue);
+        let error = Arc::new(WriteError::Closed);
+        for item in items {
+            match item {
+                Item::Batch(batch) => batch.ticket.fail(&error),
+                Item::Sync(ticket) | Item::Roll(ticket) => ticket.fail(&error),
+            }
+        }
+        self.shared.budget.close();
+        self.shared.compactor.stop();
+        self.shared.release_lock();
+        if let Some((_, ticket)) = shutdown {
+            ticket.fail(&error);
+        }
+    }
+}
+
+/// Changes the index and the counts of live bytes.
+fn apply(shared: &Shared, change: &Change) {
+    match change {
+        Change::Put(slot, location) => {
+            shared.count_live(location);
+            if let Some(old) = shared.index.put(*slot, *location) {
+                shared.count_dead(&old);
+            }
+        }
+        Change::Delete(slot) => {
+            if let Some(old) = shared.index.remove(slot) {
+                shared.count_dead(&old);
+            }
+        }
+    }
+}
+
+fn poisoned_by(fault: Fault) -> WriteError {
+    match fault {
+        Fault::NoSpace => WriteError::NoSpace,
+        Fault::Failed(error) => error,
+    }
+}
+
+fn cannot_allocate(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    matches!(error.kind(), Unsupported | InvalidInput)
+}
+
+/// A committer that answers before it syncs: the crash tests must catch it.
+fn cfg_ack_before_sync(shared: &Shared) -> bool {
+    #[cfg(feature = "sim")]
+    return shared.ack_before_sync.load(Ordering::Relaxed);
+    #[cfg(not(feature = "sim"))]
+    {
+        let _ = shared;
+        false
+    }
+}
