@@ -1,1 +1,47 @@
-//! Under construction.
+//! The public test kit of larder: the contracts as named laws, and what proves that the laws bite.
+//!
+//! Point it at any implementation of a contract, ours or yours:
+//!
+//! ```
+//! use larder_core::{BoxError, MemoryConsensus, SharedConsensus};
+//! use larder_testkit::{CheckOptions, Contract, Place, Subject, check};
+//!
+//! # #[tokio::main]
+//! # async fn main() {
+//! let subject = Subject::new("mine", || {
+//!     Ok(Place::new(async || {
+//!         Ok::<_, BoxError>(SharedConsensus::new(MemoryConsensus::default()))
+//!     }))
+//! });
+//! let options = CheckOptions::default();
+//! let report = check(&subject, SharedConsensus::laws(), options, |_| ()).await;
+//! assert_eq!(report.broken(), 0, "{report:#?}");
+//! # }
+//! ```
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`laws`] | every promise of the three contracts as a [`Law`] |
+//! | [`subjects`] | the reference models as [`Subject`]s |
+//!
+//! It starts no runtime and knows no driver; a backend comes in through a [`Place`].
+
+mod check;
+mod contract;
+mod law;
+pub mod laws;
+mod markdown;
+mod place;
+mod random;
+mod stage;
+pub mod subjects;
+mod violation;
+
+pub use check::{CheckOptions, Finding, Outcome, Report, check, try_law};
+pub use contract::Contract;
+pub use law::{Law, LawRun, Need};
+pub use markdown::laws_markdown;
+pub use place::{Place, Subject};
+pub use random::Random;
+pub use stage::Stage;
+pub use violation::{Verdict, Violation, same_bytes};

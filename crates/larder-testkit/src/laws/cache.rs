@@ -1,0 +1,16 @@
+//! The laws of the cache tier.
+
+use bytes::Bytes;
+use larder_core::SharedTier;
+
+use crate::Law;
+
+mod conditions;
+mod entry;
+mod life;
+mod many;
+mod pressure;
+mod value;
+
+pub(super) const THEMES: &[&[Law<SharedTier<Bytes>>]] =
+    &[value::LAWS, life::LAWS, conditions::LAWS, many::LAWS, pressure::LAWS];

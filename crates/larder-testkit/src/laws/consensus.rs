@@ -1,0 +1,26 @@
+//! The laws of consensus.
+
+use larder_core::SharedConsensus;
+
+use crate::Law;
+
+mod arguments;
+mod concurrency;
+mod histories;
+mod keys;
+mod log;
+mod reopen;
+mod scan;
+mod swap;
+mod truncate;
+
+pub(super) const THEMES: &[&[Law<SharedConsensus>]] = &[
+    swap::LAWS,
+    arguments::LAWS,
+    scan::LAWS,
+    truncate::LAWS,
+    keys::LAWS,
+    concurrency::LAWS,
+    histories::LAWS,
+    reopen::LAWS,
+];

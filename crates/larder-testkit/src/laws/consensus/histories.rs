@@ -1,0 +1,3 @@
+use crate::Law;
+use larder_core::SharedConsensus;
+pub(super) const LAWS: &[Law<SharedConsensus>] = &[];

@@ -1,0 +1,161 @@
+//! Where laws are tried: subjects and the places they make.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use larder_core::{BoxError, ManualClock};
+
+use crate::{Contract, Need};
+
+type Opening<S> = Pin<Box<dyn Future<Output = Result<S, BoxError>> + Send + 'static>>;
+
+/// A place that a store can be opened at: a folder, a schema, a piece of memory.
+///
+/// Opening it again after the store was closed finds what was there, if the subject offers
+/// [`Need::Reopen`].
+#[derive(Clone)]
+pub struct Place<S> {
+    open: Arc<dyn Fn() -> Opening<S> + Send + Sync>,
+    clock: Option<ManualClock>,
+    payload_max: Option<u64>,
+    kept: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+impl<S: Contract> Place<S> {
+    /// A place that `open` opens a store at.
+    pub fn new<F, E>(open: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<S, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let open = move || -> Opening<S> {
+            let opening = open();
+            Box::pin(async move { opening.await.map_err(Into::into) })
+        };
+        Self { open: Arc::new(open), clock: None, payload_max: None, kept: Vec::new() }
+    }
+
+    /// The same place, with the clock that its stores use; see [`Need::Clock`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: ManualClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The same place, with the largest payload its stores take; see [`Need::PayloadLimit`].
+    #[must_use]
+    pub fn with_payload_max(mut self, bytes: u64) -> Self {
+        self.payload_max = Some(bytes);
+        self
+    }
+
+    /// The same place, which keeps `guard` alive as long as it is used: a temporary folder, a
+    /// server process.
+    #[must_use]
+    pub fn keeping(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.kept.push(Arc::new(guard));
+        self
+    }
+
+    pub(crate) async fn open(&self) -> Result<S, BoxError> {
+        (self.open)().await
+    }
+
+    pub(crate) const fn clock(&self) -> Option<&ManualClock> {
+        self.clock.as_ref()
+    }
+
+    pub(crate) const fn payload_max(&self) -> Option<u64> {
+        self.payload_max
+    }
+}
+
+impl<S> fmt::Debug for Place<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("clock", &self.clock).finish_non_exhaustive()
+    }
+}
+
+/// What is put on trial: a backend or wrapper, by name, and how to make places for it.
+///
+/// ```
+/// use larder_core::{BoxError, MemorySpool, SharedSpool};
+/// use larder_testkit::{Place, Subject};
+///
+/// let subject = Subject::new("memory", || {
+///     Ok(Place::new(async || Ok::<_, BoxError>(SharedSpool::new(MemorySpool::default()))))
+/// });
+/// assert_eq!(subject.name(), "memory");
+/// ```
+pub struct Subject<S> {
+    name: String,
+    offers: Vec<Need>,
+    place: MakePlace<S>,
+    tight: Option<MakePlace<S>>,
+}
+
+type MakePlace<S> = Box<dyn Fn() -> Result<Place<S>, BoxError> + Send + Sync>;
+
+impl<S: Contract> Subject<S> {
+    /// A subject that makes an empty place of its own for every law; offers [`Need::Exclusive`].
+    pub fn new(
+        name: impl Into<String>,
+        place: impl Fn() -> Result<Place<S>, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        let offers = vec![Need::Exclusive];
+        Self { name: name.into(), offers, place: Box::new(place), tight: None }
+    }
+
+    /// A subject whose laws share one place, which may hold data of others.
+    pub fn shared(name: impl Into<String>, place: Place<S>) -> Self {
+        let place = Box::new(move || Ok(place.clone()));
+        Self { name: name.into(), offers: Vec::new(), place, tight: None }
+    }
+
+    /// The same subject, which also offers `needs`.
+    #[must_use]
+    pub fn offering(mut self, needs: impl IntoIterator<Item = Need>) -> Self {
+        self.offers.extend(needs);
+        self
+    }
+
+    /// The same subject, which can also make places with small bounds: at most 64 entries for a
+    /// spool, at most 1 MiB for anything. Offers [`Need::TightPlace`].
+    #[must_use]
+    pub fn with_tight_place(
+        mut self,
+        place: impl Fn() -> Result<Place<S>, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.tight = Some(Box::new(place));
+        self.offering([Need::TightPlace])
+    }
+
+    /// What the reports call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first of `needs` that this subject does not offer.
+    pub fn lacks(&self, needs: &[Need]) -> Option<Need> {
+        needs.iter().copied().find(|need| !self.offers.contains(need))
+    }
+
+    pub(crate) fn place(&self, needs: &[Need]) -> Result<Place<S>, BoxError> {
+        match &self.tight {
+            Some(tight) if needs.contains(&Need::TightPlace) => tight(),
+            _ => (self.place)(),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Subject<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject")
+            .field("name", &self.name)
+            .field("offers", &self.offers)
+            .finish_non_exhaustive()
+    }
+}
