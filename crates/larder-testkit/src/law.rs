@@ -97,7 +97,10 @@ impl<S> Copy for Law<S> {}
 
 impl<S> fmt::Debug for Law<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Law").field("name", &self.name).field("needs", &self.needs).finish()
+        f.debug_struct("Law")
+            .field("name", &self.name)
+            .field("needs", &self.needs)
+            .finish_non_exhaustive()
     }
 }
 

@@ -16,9 +16,8 @@ async fn keeps_every_law<S: Contract>(subject: Subject<S>) -> Report {
         })
         .collect();
     assert!(broken.is_empty(), "seed={}\n{}", report.seed, broken.join("\n"));
-    for finding in report.findings.iter().filter(|finding| finding.took.as_millis() > 1_500) {
-        panic!("{} took {:?}: a law on memory is quick", finding.law, finding.took);
-    }
+    let slow = report.findings.iter().find(|finding| finding.took.as_millis() > 1_500);
+    assert!(slow.is_none(), "a law on memory is quick, but: {slow:?}");
     report
 }
 

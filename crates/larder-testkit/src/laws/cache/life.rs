@@ -52,7 +52,7 @@ async fn a_value_expires_to_the_millisecond(stage: &Stage<Store>) -> Verdict {
         let key = key(stage, "expires")?;
         let value = until("x", after(stage, life));
         put(&tier, &key, value.clone()).await?;
-        clock.advance(Duration::from_millis(life) - Duration::from_nanos(1));
+        clock.advance(Duration::from_millis(life).saturating_sub(Duration::from_nanos(1)));
         hits(&tier, &key, &value, &format!("a moment before its {life} ms are over")).await?;
         clock.advance(Duration::from_nanos(1));
         misses(&tier, &key, &format!("at the end of its {life} ms")).await?;

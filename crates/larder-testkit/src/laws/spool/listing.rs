@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use larder_core::{SharedSpool, Spool, SpoolId, Timestamp};
 
 use super::gather::{gather, list, size};
@@ -36,8 +38,8 @@ async fn a_listing_names_what_an_enumeration_sends(stage: &Stage<SharedSpool>) -
     let spool = stage.open().await?;
     let data = stage.random().bytes(30);
     let mut ids = stage.ids(20);
-    let start = stage.now().saturating_add(std::time::Duration::from_secs(1));
-    let future = SpoolId::created_at(start.saturating_add(std::time::Duration::from_secs(60)));
+    let start = stage.now().saturating_add(Duration::from_secs(1));
+    let future = SpoolId::created_at(start.saturating_add(Duration::from_mins(1)));
     ids.push(future);
     spool.store_many(ids.iter().map(|id| (*id, data.clone())).collect(), false, None).await?;
     let (listed, _) = list(&spool, start).await?;
