@@ -19,6 +19,7 @@
 //! | `writer`, `group` | the committer |
 //! | `reader`, `index` | reading |
 //! | `recover`, `scan`, `tail` | opening |
+//! | `verify`, `dump`, `walk` | checking from outside |
 //! | `compact`, `acknowledge`, `damage`, `health` | space and damage |
 //! | `record`, `segment`, `manifest` | the format |
 //! | `io`, `lock`, `clock`, `sim` | the only doors to the disk and to time, and a simulated disk |
@@ -29,6 +30,7 @@ mod budget;
 mod clock;
 mod compact;
 mod damage;
+mod dump;
 mod error;
 mod group;
 mod health;
@@ -46,12 +48,15 @@ mod segment;
 mod shared;
 mod tail;
 mod ticket;
+mod verify;
+mod walk;
 mod writer;
 
 pub use batch::{Batch, Durability, Slot};
 pub use budget::{Admission, Permit};
 pub use compact::{CompactMode, CompactReport};
 pub use damage::{Damage, DamageKind};
+pub use dump::{DumpItem, dump, dump_with};
 pub use error::{Effect, Error, OpenError, ReadError, SubmitError, WriteError};
 pub use io::{DirEntry, DiskIo, File, Io, Lock, PathKind};
 pub use lock::LockError;
@@ -60,4 +65,5 @@ pub use options::LogOptions;
 pub use reader::Entry;
 pub use recover::Recovery;
 pub use ticket::{Annulment, Outcome, Ticket};
+pub use verify::{SegmentReport, VerifyReport, verify, verify_with};
 pub use writer::{Committer, Next};

@@ -27,7 +27,7 @@ use crate::{LogOptions, OpenError, Slot};
 
 mod inventory;
 
-use inventory::{Found, Inventory};
+pub(crate) use inventory::{Found, Inventory};
 pub(crate) use inventory::{LOCK, QUARANTINE};
 
 /// What opening found.
@@ -193,15 +193,8 @@ impl Loader {
 
     fn read_tail(&mut self, found: Found, manifest: &Manifest) -> io::Result<OpenTail> {
         let seed = record::seed(&manifest.store, found.header.id);
-        let clean_end = manifest.clean_end;
-        let mut clean = clean_end != 0 && clean_end <= found.file.size()?;
-        if clean {
-            // Records behind the end mean that the log was used after it was shut down.
-            let mut bytes = [0; HEADER_LEN];
-            let read = read_full(&*found.file, &mut bytes, clean_end)?;
-            clean = Header::decode(&bytes[..read], seed).is_none();
-        }
-        let limit = if clean { clean_end } else { u64::MAX };
+        let clean = is_clean(&found, manifest)?;
+        let limit = if clean { manifest.clean_end } else { u64::MAX };
         let scan = scan(&*found.file, seed, FRAMES_START, limit)?;
         self.recovery.records += scan.events.len() as u64;
         for event in &scan.events {
@@ -537,6 +530,19 @@ impl StoreFault {
             Self::Unchanged(error) | Self::Unknown(error) => error,
         }
     }
+}
+
+/// Whether the log was shut down, and not used since.
+pub(crate) fn is_clean(tail: &Found, manifest: &Manifest) -> io::Result<bool> {
+    let end = manifest.clean_end;
+    if end == 0 || end > tail.file.size()? {
+        return Ok(false);
+    }
+    // A record behind the end means that the log was used after all.
+    let mut bytes = [0; HEADER_LEN];
+    let read = read_full(&*tail.file, &mut bytes, end)?;
+    let seed = record::seed(&manifest.store, tail.header.id);
+    Ok(Header::decode(&bytes[..read], seed).is_none())
 }
 
 /// Whether a name in a folder says that there is a log.

@@ -230,3 +230,41 @@ fn annulled_while_queued_or_in_flight_is_never_seen() {
         assert_eq!(log.contains(slot(n)), !gone.contains(&n), "{n}");
     }
 }
+
+#[test]
+fn verify_agrees_with_open_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions { auto_compact: false, ..small() }).unwrap();
+    for n in 0..100 {
+        put(&log, n, payload(n, 3000), Durability::Process);
+    }
+    for n in 0..30 {
+        delete(&log, n, Durability::Process);
+    }
+    assert!(matches!(larder_log::verify(dir.path()), Err(OpenError::Locked { .. })));
+    log.close().unwrap();
+    let before = files(dir.path());
+    let report = larder_log::verify(dir.path()).unwrap();
+    assert!(report.clean && report.is_sound(), "{report:?}");
+    assert_eq!(report.entries, 70);
+    let mut puts = 0;
+    larder_log::dump(dir.path(), |item| puts += u64::from(item.to_string().contains(" put ")))
+        .unwrap();
+    assert_eq!(puts, 100);
+    assert_eq!(files(dir.path()), before);
+    // A rotten header byte hides one record; everything behind it is still found.
+    let path = dir.path().join("seg-0000000000000002.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096 + 17] ^= 4;
+    std::fs::write(&path, bytes).unwrap();
+    let report = larder_log::verify(dir.path()).unwrap();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    assert_eq!(report.damage[0].what, DamageKind::Unidentified);
+    let log = Log::open(dir.path(), small()).unwrap();
+    assert_eq!(log.damaged(1), report.damage);
+    assert!((69..=70).contains(&log.stats().entries));
+    assert!(matches!(
+        larder_log::verify(&dir.path().join("nothing")),
+        Err(OpenError::NotFound { .. })
+    ));
+}

@@ -22,47 +22,56 @@ pub(crate) const LOCK: &str = "LOCK";
 
 /// The folder, sorted out.
 #[derive(Debug)]
-pub(super) struct Inventory {
-    pub(super) manifest: Manifest,
+pub(crate) struct Inventory {
+    pub(crate) manifest: Manifest,
     /// The listed segments that can be read.
-    pub(super) found: Vec<Found>,
-    pub(super) damage: Vec<Damage>,
+    pub(crate) found: Vec<Found>,
+    pub(crate) damage: Vec<Damage>,
     /// Names that mean nothing: remains of interrupted work.
-    pub(super) leftovers: Vec<String>,
+    pub(crate) leftovers: Vec<String>,
 }
 
 /// A segment file that counts.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     dir: PathBuf,
-    pub(super) file: Arc<dyn File>,
+    pub(crate) file: Arc<dyn File>,
     /// From the file, or put together from what else is known.
-    pub(super) header: SegmentHeader,
+    pub(crate) header: SegmentHeader,
     /// Where its frames end; for the tail nobody knows.
-    pub(super) limit: u64,
+    pub(crate) limit: u64,
     /// The limit is from the manifest, so that less is damage.
-    pub(super) limit_is_exact: bool,
-    pub(super) is_tail: bool,
+    pub(crate) limit_is_exact: bool,
+    pub(crate) is_tail: bool,
     /// The lowest position that was ever in it; 0 where it is not known.
-    pub(super) min_lsn: u64,
+    pub(crate) min_lsn: u64,
 }
 
 impl Found {
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 }
 
 impl Inventory {
     /// `None`: there is no log here yet, and nothing that speaks against making one.
-    pub(super) fn take(io: &dyn Io, dir: &Path) -> Result<Option<Self>, OpenError> {
+    pub(crate) fn take(io: &dyn Io, dir: &Path) -> Result<Option<Self>, OpenError> {
+        Self::look(io, dir, true)
+    }
+
+    /// [`Self::take`] for somebody who may not be allowed to write.
+    pub(crate) fn take_read_only(io: &dyn Io, dir: &Path) -> Result<Option<Self>, OpenError> {
+        Self::look(io, dir, false)
+    }
+
+    fn look(io: &dyn Io, dir: &Path, write: bool) -> Result<Option<Self>, OpenError> {
         let failed = |error| OpenError::io("read", dir, error);
         let names = io.list(dir).map_err(failed)?;
         match Manifest::load(io, dir) {
-            Ok(manifest) => Self::sort_out(io, dir, &names, manifest).map(Some),
+            Ok(manifest) => Self::sort_out(io, dir, &names, manifest, write).map(Some),
             Err(fault) => match refuse_manifest(fault, dir) {
                 Some(error) => Err(error),
-                None => Self::without_manifest(io, dir, &names),
+                None => Self::without_manifest(io, dir, &names, write),
             },
         }
     }
@@ -72,6 +81,7 @@ impl Inventory {
         dir: &Path,
         names: &[DirEntry],
         manifest: Manifest,
+        write: bool,
     ) -> Result<Self, OpenError> {
         let mut inventory = Self {
             found: Vec::with_capacity(manifest.segments.len()),
@@ -86,7 +96,7 @@ impl Inventory {
             .collect();
         for listed in inventory.manifest.segments.clone() {
             match present.get(&listed.id) {
-                Some(_) => inventory.check_listed(io, dir, &listed)?,
+                Some(_) => inventory.check_listed(io, dir, &listed, write)?,
                 None => inventory.report(listed.id, DamageKind::Vanished),
             }
         }
@@ -101,11 +111,17 @@ impl Inventory {
         Ok(inventory)
     }
 
-    fn check_listed(&mut self, io: &dyn Io, dir: &Path, listed: &Listed) -> Result<(), OpenError> {
+    fn check_listed(
+        &mut self,
+        io: &dyn Io,
+        dir: &Path,
+        listed: &Listed,
+        write: bool,
+    ) -> Result<(), OpenError> {
         let path = segment::path(dir, listed.id);
         let failed = |error| OpenError::io("read", &path, error);
         let is_tail = listed.end == 0;
-        let file = io.open(&path, is_tail).map_err(failed)?;
+        let file = io.open(&path, is_tail && write).map_err(failed)?;
         let size = file.size().map_err(failed)?;
         if size < FRAMES_START {
             self.report(listed.id, DamageKind::CutShort);
@@ -178,13 +194,15 @@ impl Inventory {
         io: &dyn Io,
         dir: &Path,
         names: &[DirEntry],
+        write: bool,
     ) -> Result<Option<Self>, OpenError> {
         let failed = |error| OpenError::io("read", dir, error);
         let mut segments = Vec::new();
         for entry in names.iter().filter(|entry| entry.is_file) {
             let Some(id) = parse_name(&entry.name) else { continue };
             let path = dir.join(&entry.name);
-            let file = io.open(&path, true).map_err(|error| OpenError::io("read", &path, error))?;
+            let file =
+                io.open(&path, write).map_err(|error| OpenError::io("read", &path, error))?;
             match read_header(&*file).map_err(failed)? {
                 Err(HeaderFault::Newer(found)) => return Err(newer(&path, found)),
                 header => segments.push((id, file, header.ok(), entry.len)),
@@ -315,7 +333,7 @@ fn most_common_store(segments: &[RawSegment]) -> Option<[u8; 16]> {
     votes.into_iter().max_by_key(|(store, count)| (*count, *store)).map(|(store, _)| store)
 }
 
-pub(crate) fn read_header(file: &dyn File) -> io::Result<Result<SegmentHeader, HeaderFault>> {
+fn read_header(file: &dyn File) -> io::Result<Result<SegmentHeader, HeaderFault>> {
     let mut bytes = [0; 64];
     let read = read_full(file, &mut bytes, 0)?;
     Ok(SegmentHeader::decode(&bytes[..read]))

@@ -1,0 +1,257 @@
+//! Checking a folder from outside. Changes nothing, and reads every byte.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::damage::{Damage, DamageKind};
+use crate::io::{DiskIo, Io, PathKind};
+use crate::manifest::Manifest;
+use crate::record::{self, Kind};
+use crate::recover::{self, Found, Inventory, LOCK};
+use crate::scan::{Body, Event, Frame};
+use crate::segment::{FORMAT_VERSION, FRAMES_START, Origin, SEGMENT_ID_MAX};
+use crate::tail;
+use crate::walk::Walk;
+use crate::{OpenError, Slot};
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// The folder.
+    pub path: PathBuf,
+    /// The version of the format.
+    pub format_version: u32,
+    /// The log was shut down, so nothing in it can be torn.
+    pub clean: bool,
+    /// Segments that were read.
+    pub segments: Vec<SegmentReport>,
+    /// Sound records, dead ones and those that hold others together included.
+    pub records: u64,
+    /// Entries that opening the log would show, damaged ones included.
+    pub entries: u64,
+    /// Bytes behind the last whole group: writes that nobody was promised. No damage.
+    pub torn_bytes: u64,
+    /// Damaged places, records that nobody needs any more included.
+    pub damage: Vec<Damage>,
+    /// Entries that are lost for sure: the newest version of their slot is damaged.
+    pub lost_entries: u64,
+}
+
+/// One segment of a [`VerifyReport`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentReport {
+    /// Its number (the digits in the file name).
+    pub id: u64,
+    /// The part of the file that was read.
+    pub bytes: u64,
+    /// Sound records in it.
+    pub records: u64,
+    /// It is complete; otherwise it is the one that was appended to last.
+    pub sealed: bool,
+    /// It was made by compaction.
+    pub compacted: bool,
+}
+
+impl VerifyReport {
+    /// No damage of any kind.
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty()
+    }
+}
+
+/// Checks the log in the folder `path`: every segment, every checksum.
+///
+/// # Errors
+/// [`OpenError::NotFound`] when there is no log, [`OpenError::Locked`] when it is open,
+/// [`OpenError::Newer`], and what the system refuses. Damage is not an error but in the report.
+pub fn verify(path: &Path) -> Result<VerifyReport, OpenError> {
+    verify_with(&DiskIo, path)
+}
+
+/// [`verify`] on another disk.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(io: &dyn Io, path: &Path) -> Result<VerifyReport, OpenError> {
+    let mut checker = Checker {
+        report: VerifyReport {
+            path: path.to_path_buf(),
+            format_version: FORMAT_VERSION,
+            clean: false,
+            segments: Vec::new(),
+            records: 0,
+            entries: 0,
+            torn_bytes: 0,
+            damage: Vec::new(),
+            lost_entries: 0,
+        },
+        changes: Vec::new(),
+        aborted: Vec::new(),
+    };
+    let clean = visit(io, path, |visit| checker.take(visit))?;
+    checker.report.clean = clean;
+    Ok(checker.finish())
+}
+
+/// One step of [`visit`].
+pub(crate) enum Visit {
+    Damage(Damage),
+    /// A segment begins: id, bytes, sealed, origin.
+    Segment(u64, u64, bool, Origin),
+    /// A record that counts.
+    Frame(u64, Frame),
+    Torn(u64),
+}
+
+/// Walks a folder that nobody has open; returns whether it was shut down cleanly.
+pub(crate) fn visit(
+    io: &dyn Io,
+    path: &Path,
+    mut take: impl FnMut(Visit),
+) -> Result<bool, OpenError> {
+    let failed = |error| OpenError::io("read", path, error);
+    match io.kind(path).map_err(failed)? {
+        PathKind::Folder => {}
+        PathKind::Other => return Err(OpenError::NotAFolder { path: path.to_path_buf() }),
+        PathKind::Missing => return Err(OpenError::NotFound { path: path.to_path_buf() }),
+    }
+    if let Some(pid) = io.lock_owner(&path.join(LOCK)).map_err(failed)? {
+        return Err(OpenError::Locked { path: path.to_path_buf(), pid });
+    }
+    let Some(inventory) = Inventory::take_read_only(io, path)? else {
+        return Err(OpenError::NotFound { path: path.to_path_buf() });
+    };
+    inventory.damage.iter().cloned().for_each(|damage| take(Visit::Damage(damage)));
+    let mut clean = false;
+    let mut found: Vec<&Found> = inventory.found.iter().collect();
+    found.sort_by_key(|found| found.header.id);
+    for found in found {
+        let was_clean = visit_segment(found, &inventory.manifest, &mut take).map_err(failed)?;
+        clean |= was_clean;
+    }
+    Ok(clean)
+}
+
+fn visit_segment(
+    found: &Found,
+    manifest: &Manifest,
+    take: &mut impl FnMut(Visit),
+) -> std::io::Result<bool> {
+    let id = found.header.id;
+    let seed = record::seed(&manifest.store, id);
+    let clean = found.is_tail && recover::is_clean(found, manifest)?;
+    let limit = if clean { manifest.clean_end } else { found.limit };
+    let scan = Walk::new(&*found.file, seed, FRAMES_START, limit)?.all()?;
+    let range = |from: u64, to: u64| {
+        let what = DamageKind::Unidentified;
+        Visit::Damage(Damage { slot: None, segment: id, offset: from, bytes: to - from, what })
+    };
+    let mut bytes = scan.events.last().map_or(scan.end, Event::end);
+    if found.is_tail {
+        let floor = if clean { manifest.next_lsn - 1 } else { manifest.durable_lsn };
+        let parts = tail::divide(scan, found.header.origin, found.header.base_lsn, floor);
+        take(Visit::Segment(id, bytes, false, found.header.origin));
+        parts.corrupt.iter().for_each(|(from, to)| take(range(*from, *to)));
+        take(Visit::Torn(parts.torn_bytes));
+        parts.below.into_iter().chain(parts.above).for_each(|frame| take(Visit::Frame(id, frame)));
+        return Ok(clean);
+    }
+    bytes = bytes.max(if found.limit_is_exact { limit } else { 0 });
+    take(Visit::Segment(id, bytes, true, found.header.origin));
+    let reached = scan.events.last().map_or(scan.end, Event::end);
+    for event in scan.events {
+        match event {
+            Event::Damage { from, to } => take(range(from, to)),
+            Event::Frame(frame) => take(Visit::Frame(id, frame)),
+        }
+    }
+    if found.limit_is_exact && reached < limit {
+        take(range(reached, limit));
+    }
+    Ok(false)
+}
+
+struct Checker {
+    report: VerifyReport,
+    changes: Vec<SlotChange>,
+    aborted: Vec<(u64, u64)>,
+}
+
+struct SlotChange {
+    slot: Slot,
+    lsn: u64,
+    put: bool,
+    sound: bool,
+    compacted: bool,
+}
+
+impl Checker {
+    fn take(&mut self, visit: Visit) {
+        match visit {
+            Visit::Damage(damage) => self.report.damage.push(damage),
+            Visit::Torn(bytes) => self.report.torn_bytes += bytes,
+            Visit::Segment(id, bytes, sealed, origin) => {
+                debug_assert!(id <= SEGMENT_ID_MAX);
+                let compacted = origin == Origin::Compaction;
+                self.report.segments.push(SegmentReport {
+                    id,
+                    bytes,
+                    records: 0,
+                    sealed,
+                    compacted,
+                });
+            }
+            Visit::Frame(segment, frame) => self.take_frame(segment, frame),
+        }
+    }
+
+    fn take_frame(&mut self, segment: u64, frame: Frame) {
+        let header = frame.header;
+        let slotted = matches!(header.kind, Kind::Put | Kind::Delete);
+        if frame.payload_ok {
+            self.report.records += 1;
+            if let Some(last) = self.report.segments.last_mut() {
+                last.records += 1;
+            }
+        } else {
+            self.report.damage.push(Damage {
+                slot: slotted.then_some(header.slot),
+                segment,
+                offset: frame.offset,
+                bytes: header.frame_len(),
+                what: DamageKind::Payload,
+            });
+        }
+        if slotted {
+            self.changes.push(SlotChange {
+                slot: header.slot,
+                lsn: header.lsn,
+                put: header.kind == Kind::Put,
+                sound: frame.payload_ok,
+                compacted: self.report.segments.last().is_some_and(|last| last.compacted),
+            });
+        }
+        if let Body::Abort(ranges) = frame.body {
+            self.aborted.extend_from_slice(&ranges);
+        }
+    }
+
+    fn finish(mut self) -> VerifyReport {
+        let mut newest: HashMap<Slot, &SlotChange> = HashMap::new();
+        for change in &self.changes {
+            let given_up = !change.compacted
+                && self.aborted.iter().any(|(first, last)| (*first..=*last).contains(&change.lsn));
+            let known = newest.get(&change.slot).map_or(0, |known| known.lsn);
+            if !given_up && change.lsn >= known {
+                newest.insert(change.slot, change);
+            }
+        }
+        let entries = newest.values().filter(|change| change.put);
+        self.report.entries = entries.clone().count() as u64;
+        self.report.lost_entries = entries.filter(|change| !change.sound).count() as u64;
+        self.report.damage.sort_by_key(|damage| (damage.segment, damage.offset));
+        self.report
+    }
+}
