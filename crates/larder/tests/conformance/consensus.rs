@@ -1,0 +1,49 @@
+//! Every consensus store.
+
+use std::sync::Arc;
+
+use larder::registry::OpenError;
+use larder::{AddressError, MemoryConsensus, SharedConsensus};
+use larder_testkit::{Need, Place, Subject, subjects};
+
+use crate::Candidate;
+
+pub(crate) fn all() -> Vec<Candidate<SharedConsensus>> {
+    vec![
+        subjects::memory_consensus().into(),
+        Subject::new("memory-uri", || Ok(Place::new(|| larder::open_consensus("memory:")))).into(),
+        Subject::new("arc-of-memory", || {
+            let inner = SharedConsensus::new(MemoryConsensus::default());
+            let store = SharedConsensus::new(Arc::new(inner));
+            Ok(Place::new(move || std::future::ready(Ok::<_, OpenError>(store.clone()))))
+        })
+        .into(),
+        log(),
+    ]
+}
+
+/// The embedded engine in a temporary folder.
+fn log() -> Candidate<SharedConsensus> {
+    let subject = Subject::new("log", || {
+        let folder = tempfile::tempdir()?;
+        let uri = format!("log:{}", folder.path().display());
+        let open = move || {
+            let uri = uri.clone();
+            async move { larder::open_consensus(&uri).await }
+        };
+        Ok(Place::new(open).keeping(folder))
+    })
+    .offering([Need::Reopen, Need::SecondOpen]);
+    Candidate { subject, missing: missing() }
+}
+
+/// Whether this build has the embedded engine at all.
+fn missing() -> Option<String> {
+    let opened = crate::runtime().ok()?.block_on(larder::open_consensus("log:"));
+    match opened {
+        Err(OpenError::Address(error @ AddressError::UnknownScheme { .. })) => {
+            Some(error.to_string())
+        }
+        _ => None,
+    }
+}
