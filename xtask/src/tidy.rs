@@ -41,6 +41,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("spool", &["crate::cache", "crate::consensus"]),
     ("consensus", &["crate::cache", "crate::spool"]),
     (
+        "recipes",
+        &[
+            "crate::cache",
+            "crate::spool",
+            "crate::consensus",
+            "crate::registry",
+            "crate::driver",
+            "larder_log",
+        ],
+    ),
+    (
         "driver",
         &[
             "crate::cache",

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`cache`] | tiers in memory and over stores of bytes, two tiers as one, the face of a service |
 //! | [`compose`] | policies that join two layers of a contract into one |
+//! | [`recipes`] | what is built on a contract's calls alone |
 //! | [`registry`] | from an address to a live store |
 //!
 //! Everything of `larder-core` (contracts, ids, errors, clocks) is re-exported here. Backends need
@@ -13,6 +14,7 @@
 pub mod address;
 pub mod cache;
 pub mod compose;
+pub mod recipes;
 pub mod registry;
 
 pub use address::{Address, AddressError};
