@@ -65,7 +65,7 @@ impl Batch {
     /// Adds: `slot` holds `payload`, whatever it held before. An empty payload is a payload.
     pub fn put(&mut self, slot: Slot, payload: Bytes) -> &mut Self {
         let crc = crc32c::crc32c(&payload);
-        self.bytes += frame_len(payload.len() as u64);
+        self.bytes += Self::put_bytes(payload.len());
         self.payload_max = self.payload_max.max(payload.len() as u64);
         self.puts += 1;
         self.ops.push(Op::Put { slot, payload, crc });
@@ -74,9 +74,19 @@ impl Batch {
 
     /// Adds: `slot` holds nothing. If it held nothing anyway, nothing is written.
     pub fn delete(&mut self, slot: Slot) -> &mut Self {
-        self.bytes += frame_len(8);
+        self.bytes += Self::delete_bytes();
         self.ops.push(Op::Delete { slot });
         self
+    }
+
+    /// What a put of a payload of `len` bytes adds to [`Batch::bytes`].
+    pub fn put_bytes(len: usize) -> u64 {
+        frame_len(len as u64)
+    }
+
+    /// What a delete adds to [`Batch::bytes`].
+    pub fn delete_bytes() -> u64 {
+        frame_len(8)
     }
 
     /// Operations in the batch.

@@ -57,6 +57,8 @@ pub struct Stats {
     pub entries: u64,
     /// Bytes of their records on disk.
     pub live_bytes: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
     /// Bytes of all segment files up to their ends; reserved blocks are not counted.
     pub disk_bytes: u64,
     /// Segment files.
@@ -138,6 +140,9 @@ impl Log {
         let live_bytes = opened.segments.values().map(|s| s.live_bytes.load(Ordering::Relaxed));
         let counters =
             Counters { live_bytes: AtomicU64::new(live_bytes.sum()), ..Counters::default() };
+        opened.index.for_each(|_, location| {
+            counters.payload_bytes.fetch_add(location.len().into(), Ordering::Relaxed);
+        });
         counters.corrupt.store(recovery.corrupt, Ordering::Relaxed);
         let shared = Arc::new(Shared {
             io,
@@ -187,6 +192,11 @@ impl Log {
     /// The length of the payload of `slot`, from memory.
     pub fn payload_len(&self, slot: Slot) -> Option<u32> {
         self.shared().index.get(&slot).map(|location| location.len())
+    }
+
+    /// Whether the log was shut down, or is being shut down.
+    pub fn is_closed(&self) -> bool {
+        self.shared().is_closed()
     }
 
     /// Whether `slot` holds something, from memory.
@@ -280,6 +290,7 @@ impl Log {
         Stats {
             entries: shared.index.len(),
             live_bytes: counters.live_bytes.load(Ordering::Relaxed),
+            payload_bytes: counters.payload_bytes.load(Ordering::Relaxed),
             disk_bytes: segments.iter().map(|segment| segment.end.load(Ordering::Relaxed)).sum(),
             segments: segments.len() as u64,
             batches: counters.batches.load(Ordering::Relaxed),

@@ -61,6 +61,7 @@ pub(crate) struct Counters {
     pub(crate) corrupt: AtomicU64,
     /// A level, not a count: the bytes of live frames.
     pub(crate) live_bytes: AtomicU64,
+    pub(crate) payload_bytes: AtomicU64,
 }
 
 /// What waits for the committer.
@@ -257,6 +258,7 @@ impl Shared {
     pub(crate) fn count_live(&self, location: &Location) {
         let bytes = location.frame_len();
         self.counters.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.payload_bytes.fetch_add(location.len().into(), Ordering::Relaxed);
         if let Some(segment) = self.segment(location.segment()) {
             segment.live_bytes.fetch_add(bytes, Ordering::Relaxed);
             segment.live_records.fetch_add(1, Ordering::Relaxed);
@@ -267,6 +269,7 @@ impl Shared {
     pub(crate) fn count_dead(&self, location: &Location) {
         let bytes = location.frame_len();
         self.counters.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.counters.payload_bytes.fetch_sub(location.len().into(), Ordering::Relaxed);
         if let Some(segment) = self.segment(location.segment()) {
             segment.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
             segment.live_records.fetch_sub(1, Ordering::Relaxed);

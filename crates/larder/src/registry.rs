@@ -12,6 +12,7 @@ use larder_core::{
 };
 
 use crate::address::{Address, AddressError};
+use crate::cache::MemoryCache;
 
 /// Opens the spool at `uri`.
 ///
@@ -31,6 +32,8 @@ pub async fn open_spool(uri: &str) -> Result<SharedSpool, OpenError> {
             address.finish(&["capacity", "max_entries"])?;
             Ok(SharedSpool::new(MemorySpool::new(SystemClock::shared(), bytes, entries)))
         }
+        #[cfg(feature = "log")]
+        "log" => log::open_spool(address).await,
         _ => Err(unknown_scheme(&address, "spool", SPOOLS)),
     }
 }
@@ -50,6 +53,8 @@ pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
             address.finish(&["capacity"])?;
             Ok(SharedConsensus::new(MemoryConsensus::with_capacity(capacity)))
         }
+        #[cfg(feature = "log")]
+        "log" => log::open_consensus(address).await,
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
     }
 }
@@ -63,12 +68,9 @@ pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
     let mut address: Address = uri.parse()?;
     match address.scheme() {
         "memory" => {
-            memory_capacity(&mut address)?;
+            let capacity = memory_capacity(&mut address)?.unwrap_or(MEMORY_CACHE_CAPACITY);
             address.finish(&["capacity"])?;
-            Ok(SharedTier::new(larder_core::reference::ReferenceTier::new(
-                "memory",
-                SystemClock::shared(),
-            )))
+            Ok(SharedTier::new(MemoryCache::<Bytes>::builder(capacity).label("memory").build()))
         }
         _ => Err(unknown_scheme(&address, "cache", CACHES)),
     }
@@ -137,7 +139,7 @@ impl Failure for OpenError {
     }
 }
 
-const SPOOLS: &[&str] = &["memory"];
+const SPOOLS: &[&str] = if cfg!(feature = "log") { &["memory", "log"] } else { &["memory"] };
 const CONSENSUS: &[&str] = SPOOLS;
 const CACHES: &[&str] = &["memory"];
 
@@ -153,4 +155,78 @@ fn memory_capacity(address: &mut Address) -> Result<Option<u64>, AddressError> {
         return Err(AddressError::BadPlace { scheme: address.scheme().into(), problem });
     }
     address.take_bytes("capacity")
+}
+
+#[cfg(feature = "log")]
+mod log {
+    use std::path::{Path, PathBuf};
+
+    use larder_core::{BackendError, Effect, Retry, SharedConsensus, SharedSpool};
+    use larder_log::LogOptions;
+
+    use super::OpenError;
+    use crate::address::{Address, AddressError};
+    use crate::consensus::LogConsensus;
+    use crate::spool::{LogSpool, LogSpoolOptions};
+
+    const PARAMETERS: [&str; 6] =
+        ["segment", "max_bytes", "max_entries", "max_payload", "sync_interval", "store_deadline"];
+
+    pub(super) async fn open_spool(mut address: Address) -> Result<SharedSpool, OpenError> {
+        let path = folder(&address)?;
+        let mut options = LogSpoolOptions { log: log_options(&mut address)?, ..Default::default() };
+        if let Some(deadline) = address.take_duration("store_deadline")? {
+            options.store_deadline = deadline;
+        }
+        address.finish(&PARAMETERS)?;
+        blocking(path, move |path| LogSpool::open(path, options)).await.map(SharedSpool::new)
+    }
+
+    pub(super) async fn open_consensus(mut address: Address) -> Result<SharedConsensus, OpenError> {
+        let path = folder(&address)?;
+        let options = log_options(&mut address)?;
+        address.finish(&PARAMETERS[..5])?;
+        blocking(path, move |path| LogConsensus::open(path, options))
+            .await
+            .map(SharedConsensus::new)
+    }
+
+    fn folder(address: &Address) -> Result<PathBuf, AddressError> {
+        if address.place().is_empty() {
+            let problem = "has to name a folder, as in log:./data";
+            return Err(AddressError::BadPlace { scheme: "log".into(), problem });
+        }
+        Ok(PathBuf::from(address.place()))
+    }
+
+    fn log_options(address: &mut Address) -> Result<LogOptions, AddressError> {
+        let mut options = LogOptions {
+            max_bytes: address.take_bytes("max_bytes")?,
+            max_entries: address.take_count("max_entries")?,
+            ..LogOptions::default()
+        };
+        if let Some(bytes) = address.take_bytes("segment")? {
+            options.segment_bytes = bytes;
+        }
+        if let Some(bytes) = address.take_bytes("max_payload")? {
+            options.max_payload_bytes = bytes;
+        }
+        if let Some(interval) = address.take_duration("sync_interval")? {
+            options.sync_interval = interval;
+        }
+        Ok(options)
+    }
+
+    /// Reads the folder on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        path: PathBuf,
+        open: impl FnOnce(&Path) -> Result<T, OpenError> + Send + 'static,
+    ) -> Result<T, OpenError> {
+        let place = path.display().to_string();
+        let opened = tokio::task::spawn_blocking(move || open(&path)).await;
+        opened.unwrap_or_else(|panicked| {
+            let source = BackendError::new("log", "open", panicked).effect_is(Effect::NotApplied);
+            Err(OpenError::Unavailable { place, source: source.retry_is(Retry::Never) })
+        })
+    }
 }

@@ -1,0 +1,66 @@
+//! The embedded engine: opening it, and what its errors mean.
+
+use std::path::Path;
+
+use larder_core::{BackendError, BoxError, Effect, Retry};
+use larder_log::{Log, LogOptions};
+
+use crate::registry::OpenError;
+
+/// The records of a spool.
+pub(crate) const SPOOL: u16 = 1;
+/// The records of a consensus store.
+pub(crate) const CONSENSUS: u16 = 2;
+
+/// The name of this technology in errors.
+pub(crate) const BACKEND: &str = "log";
+
+/// Opens the log in `path`; blocks while it reads the folder.
+pub(crate) fn open(path: &Path, options: LogOptions) -> Result<Log, OpenError> {
+    Log::open(path, options).map_err(|error| open_error(path, error))
+}
+
+fn open_error(path: &Path, error: larder_log::OpenError) -> OpenError {
+    let place = path.display().to_string();
+    match error {
+        larder_log::OpenError::Locked { pid, .. } => OpenError::Locked { place, pid },
+        larder_log::OpenError::Newer { .. } => OpenError::Newer { place, what: error.to_string() },
+        larder_log::OpenError::Damaged { what, .. } => {
+            OpenError::Damaged { place, what: what.to_owned() }
+        }
+        other => {
+            let retry = match other {
+                larder_log::OpenError::NoSpace { .. } => Retry::Later,
+                _ => Retry::Never,
+            };
+            let source = BackendError::new(BACKEND, "open", other);
+            OpenError::Unavailable {
+                place,
+                source: source.effect_is(Effect::NotApplied).retry_is(retry),
+            }
+        }
+    }
+}
+
+/// A failed write, with the effect that the engine vouches for.
+pub(crate) fn write_error(operation: &'static str, error: &larder_log::WriteError) -> BackendError {
+    BackendError::new(BACKEND, operation, text(error)).effect_is(effect(error))
+}
+
+/// What a failed write means for its batch.
+pub(crate) fn effect(error: &larder_log::WriteError) -> Effect {
+    match error.effect() {
+        larder_log::Effect::NotApplied => Effect::NotApplied,
+        larder_log::Effect::Unknown => Effect::Unknown,
+    }
+}
+
+/// A failed read or maintenance call; neither changes what is stored.
+pub(crate) fn harmless(operation: &'static str, error: impl Into<BoxError>) -> BackendError {
+    BackendError::new(BACKEND, operation, error).effect_is(Effect::NotApplied)
+}
+
+/// Several callers share one failure, so each gets its text.
+fn text(error: &larder_log::WriteError) -> String {
+    larder_core::error::chain(error)
+}

@@ -1,0 +1,341 @@
+//! The spool over the embedded engine.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use larder_core::{
+    BackendError, Clock, Durability, Effect, EnumerateHandle, ListingSender, Spool, SpoolError,
+    SpoolId, SpoolSender, SpoolStats, SystemClock, Timestamp,
+};
+use larder_log::{
+    Annulment, Batch, CompactMode, Log, LogOptions, Outcome, ReadError, Slot, SubmitError, Ticket,
+    WriteError,
+};
+
+use crate::driver::log as driver;
+use crate::registry::OpenError;
+
+mod walk;
+
+/// A spool in a folder of this machine: a segmented, checksummed log with group commit.
+///
+/// # Guarantees
+/// | | |
+/// |---|---|
+/// | durability | `force_sync`: power loss; otherwise process death at once, power loss within the sync interval |
+/// | atomicity | `store_many` and `remove_many` apply as a whole |
+/// | errors | a store that answered an error is annulled: this process never shows it |
+/// | limits | one process at a time; payloads up to 1 GiB by default; the index is in memory |
+///
+/// Loads and listings read the file on the calling thread: from the page cache as a rule.
+#[derive(Clone, Debug)]
+pub struct LogSpool {
+    log: Log,
+    options: LogSpoolOptions,
+}
+
+/// How a [`LogSpool`] behaves.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "options are built with `..Default::default()`")]
+pub struct LogSpoolOptions {
+    /// The engine's own options.
+    pub log: LogOptions,
+    /// How long a store may wait when the caller gives no sooner deadline. Default: 30 seconds.
+    pub store_deadline: Duration,
+}
+
+impl Default for LogSpoolOptions {
+    fn default() -> Self {
+        Self { log: LogOptions::default(), store_deadline: Duration::from_secs(30) }
+    }
+}
+
+impl LogSpool {
+    /// Opens the spool in the folder `path`, creating it if it is missing; blocks while it reads.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing was changed.
+    pub fn open(path: &Path, options: LogSpoolOptions) -> Result<Self, OpenError> {
+        let log = driver::open(path, options.log.clone())?;
+        Ok(Self { log, options })
+    }
+
+    /// Hands `batch` to the engine before `limit` and waits for its acknowledgement until then.
+    async fn write(
+        &self,
+        batch: Batch,
+        durability: larder_log::Durability,
+        limit: Limit,
+    ) -> Result<(), SpoolError> {
+        let admission = self.log.admission(batch.bytes());
+        let permit = match tokio::time::timeout_at(limit.at.into(), admission).await {
+            Ok(permit) => permit.map_err(refused)?,
+            Err(_) => return Err(limit.passed(Effect::NotApplied)),
+        };
+        let ticket = self.log.submit_admitted(batch, durability, permit).map_err(refused)?;
+        let outcome = tokio::time::timeout_at(limit.at.into(), ticket.clone()).await;
+        match outcome {
+            Ok(outcome) => acknowledged(outcome),
+            Err(_) => self.give_up(ticket, limit).await,
+        }
+    }
+
+    /// Takes back a write whose deadline passed: nobody will see it in this process.
+    async fn give_up(&self, ticket: Ticket, limit: Limit) -> Result<(), SpoolError> {
+        match ticket.annul() {
+            Annulment::NotWritten => Err(limit.passed(Effect::NotApplied)),
+            Annulment::Pending => Err(limit.passed(Effect::Unknown)),
+            // It was acknowledged in the very moment in which the deadline passed.
+            Annulment::AlreadyDone => acknowledged(ticket.await),
+        }
+    }
+
+    async fn put(
+        &self,
+        entries: Vec<(SpoolId, Bytes)>,
+        force_sync: bool,
+        deadline: Option<Instant>,
+    ) -> Result<(), SpoolError> {
+        let limit = self.limit(deadline)?;
+        if let Some(reason) = self.log.unhealthy_reason() {
+            return Err(SpoolError::Unhealthy { reason });
+        }
+        let mut batch = Batch::new();
+        for (id, data) in entries {
+            let (bytes, bytes_max) = (size(&data), self.options.log.max_payload_bytes);
+            if bytes > bytes_max {
+                return Err(SpoolError::TooLarge { bytes, bytes_max });
+            }
+            batch.put(slot(id), data);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.write(batch, durability(force_sync), limit).await
+    }
+
+    async fn delete(&self, ids: &[SpoolId], durable: bool) -> Result<(), SpoolError> {
+        let mut batch = Batch::new();
+        for id in ids {
+            batch.delete(slot(*id));
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let limit = self.limit(None)?;
+        self.write(batch, durability(durable), limit).await
+    }
+
+    fn get(&self, id: SpoolId) -> Result<Bytes, SpoolError> {
+        match self.log.get(slot(id)) {
+            Ok(Some(data)) => Ok(data),
+            Ok(None) => Err(SpoolError::NotFound { id }),
+            Err(error) => Err(unreadable("load", id, error)),
+        }
+    }
+
+    fn limit(&self, caller: Option<Instant>) -> Result<Limit, SpoolError> {
+        let now = SystemClock.instant();
+        if caller.is_some_and(|deadline| deadline <= now) {
+            return Err(SpoolError::CallerDeadlineExceeded { effect: Effect::NotApplied });
+        }
+        let own = now + self.options.store_deadline;
+        Ok(match caller {
+            Some(deadline) if deadline < own => Limit { at: deadline, own: None },
+            _ => Limit { at: own, own: Some(self.options.store_deadline) },
+        })
+    }
+
+    /// Runs maintenance that blocks on a thread that may.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        run: impl FnOnce(Log) -> Result<T, larder_log::Error> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        let log = self.log.clone();
+        match tokio::task::spawn_blocking(move || run(log)).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(larder_log::Error::Closed)) => Err(shut_down()),
+            Ok(Err(larder_log::Error::Unhealthy(reason))) => Err(SpoolError::Unhealthy { reason }),
+            Ok(Err(error)) => Err(driver::harmless(operation, error).into()),
+            Err(panicked) => Err(driver::harmless(operation, panicked).into()),
+        }
+    }
+}
+
+impl Spool for LogSpool {
+    async fn load(&self, id: SpoolId) -> Result<Bytes, SpoolError> {
+        self.get(id)
+    }
+
+    async fn load_many(&self, ids: &[SpoolId]) -> Vec<Result<Bytes, SpoolError>> {
+        ids.iter().map(|id| self.get(*id)).collect()
+    }
+
+    async fn store(
+        &self,
+        id: SpoolId,
+        data: Bytes,
+        force_sync: bool,
+        deadline: Option<Instant>,
+    ) -> Result<(), SpoolError> {
+        self.put(vec![(id, data)], force_sync, deadline).await
+    }
+
+    async fn store_many(
+        &self,
+        entries: Vec<(SpoolId, Bytes)>,
+        force_sync: bool,
+        deadline: Option<Instant>,
+    ) -> Result<(), SpoolError> {
+        self.put(entries, force_sync, deadline).await
+    }
+
+    async fn remove(&self, id: SpoolId) -> Result<(), SpoolError> {
+        self.delete(&[id], false).await
+    }
+
+    async fn remove_durable(&self, id: SpoolId) -> Result<(), SpoolError> {
+        self.delete(&[id], true).await
+    }
+
+    async fn remove_many(&self, ids: Vec<SpoolId>, durable: bool) -> Result<(), SpoolError> {
+        self.delete(&ids, durable).await
+    }
+
+    fn enumerate(
+        &self,
+        sender: SpoolSender,
+        start_time: Timestamp,
+    ) -> Result<EnumerateHandle, SpoolError> {
+        walk::entries(&self.log, sender, start_time)
+    }
+
+    fn list(
+        &self,
+        sender: ListingSender,
+        start_time: Timestamp,
+    ) -> Result<EnumerateHandle, SpoolError> {
+        walk::sizes(&self.log, sender, start_time)
+    }
+
+    async fn cleanup(&self) -> Result<(), SpoolError> {
+        self.blocking("cleanup", |log| log.compact(CompactMode::Step).map(drop)).await
+    }
+
+    async fn shutdown(&self) -> Result<(), SpoolError> {
+        self.blocking("shutdown", |log| log.close()).await
+    }
+
+    async fn advise_low_memory(&self) -> Result<isize, SpoolError> {
+        let saved = self.blocking("advise_low_memory", |log| Ok(log.advise_low_memory())).await?;
+        Ok(isize::try_from(saved).unwrap_or(isize::MAX))
+    }
+
+    async fn compact(&self) -> Result<(), SpoolError> {
+        self.blocking("compact", |log| log.compact(CompactMode::Full).map(drop)).await
+    }
+
+    fn unhealthy_reason(&self) -> Option<&'static str> {
+        self.log.unhealthy_reason()
+    }
+
+    async fn acknowledge(&self) -> Result<(), SpoolError> {
+        self.blocking("acknowledge", |log| log.acknowledge()).await
+    }
+
+    async fn stats(&self) -> Result<SpoolStats, SpoolError> {
+        let stats = self.log.stats();
+        let mut spool = SpoolStats::default();
+        spool.entries = stats.entries;
+        spool.bytes = stats.payload_bytes;
+        spool.corrupt = stats.corrupt;
+        spool.disk_bytes = stats.disk_bytes;
+        spool.details = vec![
+            ("segments", stats.segments),
+            ("syncs", stats.syncs),
+            ("synced_batches", stats.synced_batches),
+            ("appended_bytes", stats.appended_bytes),
+            ("torn_bytes", stats.torn_bytes),
+        ];
+        Ok(spool)
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Power
+    }
+}
+
+/// Until when a write may take, and whose limit that is (`own`: the spool's).
+#[derive(Clone, Copy)]
+struct Limit {
+    at: Instant,
+    own: Option<Duration>,
+}
+
+impl Limit {
+    fn passed(self, effect: Effect) -> SpoolError {
+        match self.own {
+            Some(deadline) => SpoolError::BackpressureTimeout { deadline, effect },
+            None => SpoolError::CallerDeadlineExceeded { effect },
+        }
+    }
+}
+
+fn slot(id: SpoolId) -> Slot {
+    Slot { namespace: driver::SPOOL, id: *id.as_bytes() }
+}
+
+fn durability(force_sync: bool) -> larder_log::Durability {
+    if force_sync { larder_log::Durability::Power } else { larder_log::Durability::Process }
+}
+
+fn acknowledged(outcome: Outcome) -> Result<(), SpoolError> {
+    match outcome {
+        Outcome::Done { .. } => Ok(()),
+        Outcome::Failed(error) => Err(match *error {
+            WriteError::NoSpace => SpoolError::NoSpace { effect: driver::effect(&error) },
+            WriteError::Closed => SpoolError::ShuttingDown { effect: driver::effect(&error) },
+            WriteError::Unhealthy(reason) => SpoolError::Unhealthy { reason },
+            _ => driver::write_error("write", &error).into(),
+        }),
+        // Only the owner of the ticket annuls, and it does not wait for it afterwards.
+        Outcome::Annulled => {
+            Err(BackendError::new("log", "write", "the write was annulled").into())
+        }
+    }
+}
+
+/// What a refusal at the door means: nothing was written, in every case.
+fn refused(error: SubmitError) -> SpoolError {
+    match error {
+        SubmitError::Closed => shut_down(),
+        SubmitError::Unhealthy(reason) => SpoolError::Unhealthy { reason },
+        SubmitError::TooManyEntries { limit } => {
+            SpoolError::Full { limit: format!("max_entries={limit}") }
+        }
+        SubmitError::TooManyBytes { limit } => {
+            SpoolError::Full { limit: format!("max_bytes={limit}") }
+        }
+        other => driver::harmless("write", other).into(),
+    }
+}
+
+fn unreadable(operation: &'static str, id: SpoolId, error: ReadError) -> SpoolError {
+    match error {
+        ReadError::Corrupt { .. } => {
+            SpoolError::Corrupt { id: Some(id), what: "its bytes fail their checksum".into() }
+        }
+        ReadError::Closed => shut_down(),
+        other => driver::harmless(operation, other).into(),
+    }
+}
+
+fn shut_down() -> SpoolError {
+    SpoolError::ShuttingDown { effect: Effect::NotApplied }
+}
+
+fn size(data: &Bytes) -> u64 {
+    u64::try_from(data.len()).unwrap_or(u64::MAX)
+}
