@@ -1,0 +1,8 @@
+//! One file a command.
+
+pub(crate) mod cache;
+pub(crate) mod config;
+pub(crate) mod consensus;
+pub(crate) mod copy;
+pub(crate) mod put;
+pub(crate) mod spool;

@@ -1,0 +1,232 @@
+//! How a command ends: exit codes, and one clear line for what went wrong.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use larder::error::chain;
+use larder::{
+    AddressError, CacheError, ConsensusError, Determinate, Effect, Failure, KeyError, OpenError,
+    Retry, SpoolError,
+};
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    code: Code,
+    message: String,
+    effect: Option<Effect>,
+}
+
+/// The exit codes; scripts depend on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    Failed = 1,
+    Usage = 2,
+    NotFound = 3,
+    ConditionNotMet = 4,
+    Unavailable = 5,
+    /// The reader of stdout has left: ends like a failure, but says nothing.
+    Quiet = 141,
+}
+
+impl Code {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Failed | Self::Quiet => "failed",
+            Self::Usage => "usage",
+            Self::NotFound => "not-found",
+            Self::ConditionNotMet => "condition-not-met",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl Exit {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), effect: None }
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Code::Failed, message)
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Code::Unavailable, message)
+    }
+
+    /// Ends without a word: what there was to say has been said.
+    pub(crate) fn silent(code: Code) -> Self {
+        Self::new(code, "")
+    }
+
+    /// The same end, with `place` in front of the message.
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        if !self.message.is_empty() && !self.message.contains(place) {
+            self.message = format!("{place}: {}", self.message);
+        }
+        self
+    }
+
+    /// A failed read or write of a file.
+    pub(crate) fn file(path: &std::path::Path, error: &std::io::Error) -> Self {
+        let code = match error.kind() {
+            std::io::ErrorKind::NotFound => Code::NotFound,
+            _ => Code::Failed,
+        };
+        Self::new(code, format!("{}: {}", path.display(), plain(error)))
+    }
+
+    /// A failed write to stdout.
+    pub(crate) fn stdout(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::silent(Code::Quiet);
+        }
+        Self::failed(format!("cannot write to stdout: {}", plain(error)))
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Says on stderr what went wrong and gives the code to end with.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        if !self.message.is_empty() {
+            say(&self.line(json));
+        }
+        ExitCode::from(self.code as u8)
+    }
+
+    /// The one line for stderr.
+    pub(crate) fn line(&self, json: bool) -> String {
+        let message = on_one_line(&self.message);
+        if !json {
+            return format!("larder: {message}");
+        }
+        let mut object = serde_json::json!({ "error": self.code.word(), "message": message });
+        if let Some(effect) = self.effect {
+            object["effect"] = effect.as_str().into();
+        }
+        object.to_string()
+    }
+
+    fn of(code: Code, error: &(impl Failure + 'static)) -> Self {
+        Self { code, message: chain(error), effect: Some(error.effect()) }
+    }
+}
+
+/// Writes a line to stderr; there is nobody to tell when that fails.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+impl From<OpenError> for Exit {
+    fn from(error: OpenError) -> Self {
+        let code = match &error {
+            OpenError::Address(_) => Code::Usage,
+            OpenError::Locked { .. } | OpenError::Unavailable { .. } => Code::Unavailable,
+            _ => Code::Failed,
+        };
+        Self::of(code, &error)
+    }
+}
+
+impl From<AddressError> for Exit {
+    fn from(error: AddressError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<KeyError> for Exit {
+    fn from(error: KeyError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<SpoolError> for Exit {
+    fn from(error: SpoolError) -> Self {
+        let code = match &error {
+            SpoolError::NotFound { .. } => Code::NotFound,
+            SpoolError::Unhealthy { .. }
+            | SpoolError::Full { .. }
+            | SpoolError::NoSpace { .. }
+            | SpoolError::BackpressureTimeout { .. }
+            | SpoolError::ShuttingDown { .. } => Code::Unavailable,
+            SpoolError::Backend(error) => of_retry(error.retry()),
+            _ => Code::Failed,
+        };
+        Self::of(code, &error)
+    }
+}
+
+impl From<ConsensusError> for Exit {
+    fn from(error: ConsensusError) -> Self {
+        let code = match &error {
+            ConsensusError::InvalidArgument(_) => Code::Usage,
+            ConsensusError::Determinate(Determinate::NoSuchKey) => Code::NotFound,
+            ConsensusError::Determinate(Determinate::AboveHead { .. }) => Code::ConditionNotMet,
+            ConsensusError::Determinate(Determinate::Unavailable { .. }) => Code::Unavailable,
+            ConsensusError::Determinate(Determinate::Backend(error)) => of_retry(error.retry()),
+            _ => Code::Failed,
+        };
+        Self::of(code, &error)
+    }
+}
+
+impl From<CacheError> for Exit {
+    fn from(error: CacheError) -> Self {
+        let code = match &error {
+            CacheError::Backend(error) => of_retry(error.retry()),
+            _ => Code::Failed,
+        };
+        Self::of(code, &error)
+    }
+}
+
+fn of_retry(retry: Retry) -> Code {
+    if retry == Retry::Later { Code::Unavailable } else { Code::Failed }
+}
+
+/// An I/O error in plain words, without the number of the operating system.
+pub(crate) fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
+    }
+}
+
+/// The text on one line: control characters are shown, not obeyed.
+fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_stays_on_one_line() {
+        let exit = Exit::failed("a\nb\u{1b}[31m");
+        assert_eq!(exit.line(false), "larder: a\\nb\\u{1b}[31m");
+        assert_eq!(exit.line(true).lines().count(), 1);
+    }
+
+    #[test]
+    fn the_place_comes_in_front_once() {
+        let exit = Exit::failed("no such entry").at("log:./x").at("log:./x");
+        assert_eq!(exit.message(), "log:./x: no such entry");
+    }
+}

@@ -1,0 +1,106 @@
+//! For operators: health, readiness, metrics and the status.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use larder::error::chain;
+use larder::{Consensus, Spool};
+use serde_json::{Map, Value, json};
+
+use crate::cmd::spool::stats_object;
+use crate::serve::state::App;
+
+/// The process answers.
+pub(crate) async fn healthz() -> Response {
+    json(&json!({ "status": "ok" }))
+}
+
+/// The daemon should get traffic.
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let reasons = app.not_ready();
+    let mut response = json(&json!({ "ready": reasons.is_empty(), "reasons": reasons }));
+    if !reasons.is_empty() {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Everything that is counted, for Prometheus.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    measure(&app).await;
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, text)], app.metrics.render()).into_response()
+}
+
+/// Live numbers as JSON.
+pub(crate) async fn status(State(app): State<Arc<App>>) -> Response {
+    let mut spools = Map::new();
+    for (name, spool) in &app.spools {
+        let shown = match spool.stats().await {
+            Ok(stats) => {
+                let mut object = stats_object(&stats, spool.unhealthy_reason());
+                object["durability"] = spool.durability().as_str().into();
+                object
+            }
+            Err(error) => json!({ "error": chain(&error) }),
+        };
+        spools.insert(name.clone(), shown);
+    }
+    let caches: Map<String, Value> =
+        app.caches.iter().map(|(name, cache)| (name.clone(), cache.status())).collect();
+    let reasons = app.not_ready();
+    json(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_ms": u64::try_from(app.uptime().as_millis()).unwrap_or(u64::MAX),
+        "ready": reasons.is_empty(),
+        "reasons": reasons,
+        "caches": caches,
+        "spools": spools,
+        "consensus": { "durability": app.consensus.durability().as_str() },
+        "operations": app.metrics.operations(),
+    }))
+}
+
+/// Sets the gauges to what is true now.
+async fn measure(app: &App) {
+    metrics::gauge!("larder_ready").set(if app.not_ready().is_empty() { 1.0 } else { 0.0 });
+    metrics::gauge!("larder_uptime_seconds").set(app.uptime().as_secs_f64());
+    for (name, spool) in &app.spools {
+        let labels = [("spool", name.clone())];
+        let healthy = if spool.unhealthy_reason().is_none() { 1.0 } else { 0.0 };
+        metrics::gauge!("larder_spool_healthy", &labels).set(healthy);
+        let Ok(stats) = spool.stats().await else { continue };
+        metrics::gauge!("larder_spool_entries", &labels).set(float(stats.entries));
+        metrics::gauge!("larder_spool_bytes", &labels).set(float(stats.bytes));
+        metrics::gauge!("larder_spool_corrupt_entries", &labels).set(float(stats.corrupt));
+        metrics::gauge!("larder_spool_disk_bytes", &labels).set(float(stats.disk_bytes));
+    }
+    for (name, cache) in &app.caches {
+        let Some(usage) = cache.usage() else { continue };
+        let labels = [("cache", name.clone())];
+        metrics::gauge!("larder_cache_entries", &labels).set(float(usage.entries));
+        metrics::gauge!("larder_cache_bytes", &labels).set(float(usage.bytes));
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// An answer of one JSON value.
+pub(crate) fn json(value: &Value) -> Response {
+    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    ([json], format!("{value}\n")).into_response()
+}
+
+/// An answer of JSON values, one a line.
+pub(crate) fn ndjson(body: Body) -> Response {
+    let ndjson = (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    ([ndjson], body).into_response()
+}

@@ -1,0 +1,160 @@
+//! What requests share: the open stores, the bounds and the counters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use larder::{
+    CacheError, CacheValue, Clock, Condition, DeleteStatus, Found, KeyRef, LayerState,
+    SharedConsensus, SharedSpool, SharedTier, Spool, SystemClock, Tier, TierUsage,
+};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tracing::{error, info};
+
+use super::config::{CacheConfig, Config, Limits};
+use super::metrics::Metrics;
+use crate::exit::Exit;
+use crate::stores;
+
+/// One running daemon.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) limits: Limits,
+    pub(crate) caches: BTreeMap<String, DaemonCache>,
+    pub(crate) spools: BTreeMap<String, SharedSpool>,
+    pub(crate) consensus: SharedConsensus,
+    pub(crate) metrics: Metrics,
+    /// The memory of bodies on their way in, in KiB.
+    pub(crate) bodies: Arc<Semaphore>,
+    started: Instant,
+    closing: AtomicBool,
+    requests: AtomicU64,
+}
+
+/// A named cache of the daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct DaemonCache {
+    tier: SharedTier<Bytes>,
+}
+
+impl App {
+    /// Opens every store of `config`; when one fails those that are open are closed again.
+    pub(crate) async fn open(config: Config, metrics: Metrics) -> Result<Self, Exit> {
+        let mut caches = BTreeMap::new();
+        for (name, cache) in config.cache {
+            caches.insert(name.0, DaemonCache::open(&cache).await?);
+        }
+        let mut spools = BTreeMap::new();
+        for (name, spool) in config.spool {
+            let uri = spool.l1.map(|uri| uri.0).unwrap_or_default();
+            spools.insert(name.0, stores::open_spool(&uri).await?);
+        }
+        let uri = config.consensus.uri.map(|uri| uri.0).unwrap_or_default();
+        let consensus = stores::open_consensus(&uri).await?;
+        let kib = usize::try_from(config.limits.bodies / 1024).unwrap_or(usize::MAX);
+        Ok(Self {
+            limits: config.limits,
+            caches,
+            spools,
+            consensus,
+            metrics,
+            bodies: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
+            started: SystemClock.instant(),
+            closing: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    /// Why the daemon should get no traffic; empty when it should.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.closing.load(Ordering::Relaxed) {
+            reasons.push("shutting down".to_owned());
+        }
+        for (name, spool) in &self.spools {
+            if let Some(reason) = spool.unhealthy_reason() {
+                reasons.push(format!("spool {name}: {reason}"));
+            }
+        }
+        reasons
+    }
+
+    /// From now on the daemon is not ready.
+    pub(crate) fn begin_to_close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Flushes and closes every store.
+    pub(crate) async fn close(&self) -> Result<(), Exit> {
+        let mut result = Ok(());
+        for (name, spool) in &self.spools {
+            let closed = tokio::time::timeout(self.limits.drain, spool.shutdown()).await;
+            let closed = match closed {
+                Ok(closed) => closed.map_err(Exit::from),
+                Err(_) => Err(Exit::failed("the last flush did not end in time")),
+            };
+            if let Err(exit) = closed {
+                error!(spool = %name, error = exit.message(), "the spool did not close cleanly");
+                result = Err(exit.at(&format!("spool {name}")));
+            }
+        }
+        info!("stopped");
+        result
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        SystemClock.instant().saturating_duration_since(self.started)
+    }
+
+    /// The number of a new request: unique in this process, which is all that a log needs.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl DaemonCache {
+    async fn open(config: &CacheConfig) -> Result<Self, Exit> {
+        let uri = config.l1.as_ref().map(|uri| uri.0.as_str()).unwrap_or_default();
+        Ok(Self { tier: stores::open_cache(uri).await? })
+    }
+
+    pub(crate) async fn get(&self, key: KeyRef<'_>) -> Result<Option<Found<Bytes>>, CacheError> {
+        self.tier.read(key).await
+    }
+
+    pub(crate) async fn put(
+        &self,
+        key: KeyRef<'_>,
+        value: CacheValue<Bytes>,
+        tags: Vec<String>,
+    ) -> Result<Option<[LayerState; 2]>, CacheError> {
+        let _ = tags;
+        Ok(self.tier.write(key, value, Condition::Always).await?.layers)
+    }
+
+    pub(crate) async fn remove(&self, key: KeyRef<'_>) -> Result<DeleteStatus, CacheError> {
+        self.tier.remove(key, Condition::Always).await
+    }
+
+    pub(crate) async fn remove_tag(&self, tag: &str) -> Result<u64, CacheError> {
+        let _ = tag;
+        Ok(0)
+    }
+
+    pub(crate) fn usage(&self) -> Option<TierUsage> {
+        self.tier.usage()
+    }
+
+    /// Live numbers, for the status.
+    pub(crate) fn status(&self) -> Value {
+        let usage = self.usage();
+        json!({
+            "entries": usage.map(|usage| usage.entries),
+            "bytes": usage.map(|usage| usage.bytes),
+            "capacity": usage.and_then(|usage| usage.capacity),
+        })
+    }
+}
