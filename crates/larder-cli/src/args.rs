@@ -299,9 +299,7 @@ pub(crate) struct ConfigArgs {
 pub(crate) enum ConfigAction {
     /// Say whether a config file is valid, and where it is not; opens nothing
     #[command(after_help = "Example:\n  larder config check larder.toml")]
-    Check {
-        file: PathBuf,
-    },
+    Check { file: PathBuf },
 }
 
 /// Parses the command line; help and mistakes end the program with the returned code.

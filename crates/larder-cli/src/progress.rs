@@ -4,12 +4,6 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar for work of a known length.
-pub(crate) fn bar(length: u64, what: &'static str) -> ProgressBar {
-    let template = "{msg} [{bar:32}] {human_pos}/{human_len} {per_sec} {eta}";
-    styled(ProgressBar::new(length), template, what)
-}
-
 /// A spinner with a count, for work whose length shows at its end.
 pub(crate) fn count(what: &'static str) -> ProgressBar {
     styled(ProgressBar::no_length(), "{spinner} {msg} {human_pos} {per_sec} {elapsed}", what)

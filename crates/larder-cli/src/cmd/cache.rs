@@ -70,11 +70,7 @@ fn missing(uri: &str) -> Exit {
     Exit::new(Code::NotFound, format!("{uri} has no entry with this key"))
 }
 
-fn stat_entry(
-    found: &Found<bytes::Bytes>,
-    source: &str,
-    output: &mut Output,
-) -> Result<(), Exit> {
+fn stat_entry(found: &Found<bytes::Bytes>, source: &str, output: &mut Output) -> Result<(), Exit> {
     let value = &found.value;
     let now = SystemClock.now();
     let left = |until: Option<Timestamp>| until.map(|until| until.since(now).as_millis());

@@ -16,9 +16,8 @@ pub(crate) async fn run(args: ConsensusArgs, output: &mut Output) -> Result<(), 
         ConsensusAction::Head { uri, key } => {
             let store = stores::open_consensus(&uri).await?;
             let head = store.head(&key).await.map_err(|error| Exit::from(error).at(&uri))?;
-            let head = head.ok_or_else(|| {
-                Exit::new(Code::NotFound, format!("{uri}: the key has no data"))
-            })?;
+            let head = head
+                .ok_or_else(|| Exit::new(Code::NotFound, format!("{uri}: the key has no data")))?;
             show_head(&head, output)
         }
         ConsensusAction::Cas { uri, key, file, expected, seqno } => {
@@ -34,7 +33,8 @@ pub(crate) async fn run(args: ConsensusArgs, output: &mut Output) -> Result<(), 
             let versions = store.scan(&key, from, limit).await;
             for version in versions.map_err(|error| Exit::from(error).at(&uri))? {
                 let (seqno, data) = (version.seqno.0, STANDARD.encode(&version.data));
-                output.line(&json!({ "seqno": seqno, "data": data }), &format!("{seqno} {data}"))?;
+                output
+                    .line(&json!({ "seqno": seqno, "data": data }), &format!("{seqno} {data}"))?;
             }
             Ok(())
         }

@@ -45,10 +45,10 @@ async fn copy(
         Ok::<_, Exit>(())
     });
     let mut copies = std::pin::pin!(copies.buffer_unordered(IN_FLIGHT));
-    let (mut copied, mut failed) = (0_u64, 0_u64);
+    let (mut done, mut failed) = (0_u64, 0_u64);
     while let Some(result) = copies.next().await {
         match result {
-            Ok(()) => copied += 1,
+            Ok(()) => done += 1,
             Err(exit) => {
                 failed += 1;
                 bar.suspend(|| say(&exit.line(output.json())));
@@ -58,8 +58,8 @@ async fn copy(
     }
     bar.finish_and_clear();
     let complete = end.await.map_err(|aborted| Exit::failed(chain(&aborted)));
-    let object = json!({ "copied": copied, "failed": failed, "complete": complete.is_ok() });
-    output.line(&object, &format!("copied {copied}, failed {failed}"))?;
+    let object = json!({ "copied": done, "failed": failed, "complete": complete.is_ok() });
+    output.line(&object, &format!("copied {done}, failed {failed}"))?;
     output.flush()?;
     complete?;
     match failed {

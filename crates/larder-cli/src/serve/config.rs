@@ -87,6 +87,7 @@ pub(crate) struct ConsensusConfig {
 
 /// The refill policy; unlike the composition's own, the daemon's default is to refill.
 #[derive(Clone, Copy, Debug)]
+#[expect(dead_code, reason = "used once a cache can have two tiers")]
 pub(crate) struct Refill(pub(crate) RefillPolicy);
 
 /// An address that can be read; whether it can be opened shows later.
@@ -292,7 +293,10 @@ mod tests {
     fn the_empty_config_is_complete() {
         let config = toml::from_str::<Config>("").unwrap().complete().unwrap();
         assert_eq!(config.consensus.uri.unwrap().0, "log:./larder-data/consensus");
-        assert_eq!(config.spool[&Name("default".into())].l1.as_ref().unwrap().0, "log:./larder-data/spool");
+        assert_eq!(
+            config.spool[&Name("default".into())].l1.as_ref().unwrap().0,
+            "log:./larder-data/spool"
+        );
         assert_eq!(config.limits.body, 64 << 20);
     }
 
@@ -302,7 +306,10 @@ mod tests {
             ("\n[spol.default]\n", "2: unknown field spol: did you mean spool?"),
             ("[limits]\nbodi = \"1MiB\"", "2: unknown field bodi: did you mean body?"),
             ("[consensus]\nurl = \"memory:\"", "2: unknown field url: did you mean uri?"),
-            ("[limits]\nbody = \"64 parsec\"", "2: body: \"64 parsec\" is not a size such as 64MiB"),
+            (
+                "[limits]\nbody = \"64 parsec\"",
+                "2: body: \"64 parsec\" is not a size such as 64MiB",
+            ),
             ("[limits]\nconnections = 0", "2: connections: 0 is not between 1 and 65536"),
         ];
         for (text, told) in table {

@@ -50,9 +50,8 @@ const OPERATIONS: &[(Method, &str, &str)] = &[
 
 /// Makes the recorder that everything in this process counts into.
 pub(crate) fn install() -> Result<Metrics, Exit> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Exit::failed(format!("cannot set up the metrics: {error}"))
-    };
+    let failed =
+        |error: &dyn std::fmt::Display| Exit::failed(format!("cannot set up the metrics: {error}"));
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), SECONDS)
         .map_err(|error| failed(&error))?

@@ -25,7 +25,10 @@ impl Signals {
                 Exit::failed(format!("cannot listen to signals: {}", plain(&error)))
             })
         };
-        Ok(Self { terminate: to(SignalKind::terminate())?, interrupt: to(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: to(SignalKind::terminate())?,
+            interrupt: to(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

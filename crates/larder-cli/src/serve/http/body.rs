@@ -1,5 +1,6 @@
 //! Bodies: bounded each and together, and timed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -77,7 +78,9 @@ pub(crate) async fn receive(app: &App, mut body: Body) -> Result<Received, ApiEr
 impl Share {
     /// Takes one step more; false when there is none left.
     fn grow(&mut self, app: &App) -> bool {
-        let Ok(more) = app.bodies.clone().try_acquire_many_owned(STEP_KIB) else { return false };
+        let Ok(more) = Arc::clone(&app.bodies).try_acquire_many_owned(STEP_KIB) else {
+            return false;
+        };
         match &mut self.0 {
             Some(share) => share.merge(more),
             empty => *empty = Some(more),

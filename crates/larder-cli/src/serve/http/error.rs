@@ -16,8 +16,17 @@ pub(crate) struct ApiError {
     code: &'static str,
     message: String,
     effect: Effect,
-    /// The current seqno of a key, for a condition that did not hold.
-    current: Option<Option<SeqNo>>,
+    current: Current,
+}
+
+/// What an error tells about the current version of a key.
+#[derive(Clone, Copy, Debug)]
+enum Current {
+    /// Nothing: it is not about a condition.
+    Untold,
+    /// The key has no data.
+    Empty,
+    At(SeqNo),
 }
 
 /// When to try again after a 503, in seconds.
@@ -27,7 +36,7 @@ impl ApiError {
     /// An error before anything happened.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, code, message, effect: Effect::NotApplied, current: None }
+        Self { status, code, message, effect: Effect::NotApplied, current: Current::Untold }
     }
 
     /// An error after which nobody knows what happened.
@@ -64,7 +73,7 @@ impl ApiError {
             None => "the condition does not hold: the key has no data".to_owned(),
         };
         let error = Self::new(StatusCode::PRECONDITION_FAILED, "condition-not-met", message);
-        Self { current: Some(current), ..error }
+        Self { current: current.map_or(Current::Empty, Current::At), ..error }
     }
 
     fn of(status: StatusCode, code: &'static str, error: &(impl Failure + 'static)) -> Self {
@@ -90,8 +99,10 @@ impl IntoResponse for ApiError {
         let mut body = json!({
             "error": self.code, "message": self.message, "effect": self.effect.as_str(),
         });
-        if let Some(current) = self.current {
-            body["current"] = current.map_or(Value::Null, |seqno| seqno.0.into());
+        match self.current {
+            Current::Untold => {}
+            Current::Empty => body["current"] = Value::Null,
+            Current::At(seqno) => body["current"] = seqno.0.into(),
         }
         let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut response = (self.status, [json], format!("{body}\n")).into_response();
@@ -99,7 +110,9 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
-        if let Some(tag) = self.current.flatten().and_then(etag) {
+        if let Current::At(seqno) = self.current
+            && let Some(tag) = etag(seqno)
+        {
             headers.insert(header::ETAG, tag);
         }
         response

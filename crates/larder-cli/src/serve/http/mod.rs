@@ -39,10 +39,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/spool/{spool}/{id}", put(spool::store).get(spool::load).delete(spool::remove))
         .route("/v1/consensus", get(consensus::keys))
         .route("/v1/consensus/{key}", get(consensus::head).put(consensus::compare_and_set))
-        .route(
-            "/v1/consensus/{key}/versions",
-            get(consensus::versions).delete(consensus::truncate),
-        )
+        .route("/v1/consensus/{key}/versions", get(consensus::versions).delete(consensus::truncate))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(panicked))

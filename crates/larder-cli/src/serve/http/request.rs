@@ -60,14 +60,13 @@ impl Query {
 pub(crate) fn seqno(what: &str, text: &str) -> Result<SeqNo, ApiError> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = text.parse().ok().filter(|seqno: &SeqNo| seqno.is_valid());
-    match parsed.filter(|_| digits) {
-        Some(seqno) => Ok(seqno),
-        None => {
-            let max = SeqNo::MAX;
-            let message = format!("{what}={text:.40?} is not a seqno: expected 0 to {max}");
-            Err(ApiError::bad("bad-seqno", message))
-        }
-    }
+    parsed.filter(|_| digits).ok_or_else(|| {
+        let max = SeqNo::MAX;
+        ApiError::bad(
+            "bad-seqno",
+            format!("{what}={text:.40?} is not a seqno: expected 0 to {max}"),
+        )
+    })
 }
 
 /// The text of a header that may be given once.
@@ -92,13 +91,10 @@ pub(crate) fn duration(
     name: &'static str,
 ) -> Result<Option<Duration>, ApiError> {
     let Some(text) = header(headers, name)? else { return Ok(None) };
-    match humantime::parse_duration(text) {
-        Ok(duration) => Ok(Some(duration)),
-        Err(_) => {
-            let message = format!("{name}: {text:.40?} is not a duration such as 30s or 500ms");
-            Err(ApiError::bad("bad-header", message))
-        }
-    }
+    humantime::parse_duration(text).map(Some).map_err(|_| {
+        let message = format!("{name}: {text:.40?} is not a duration such as 30s or 500ms");
+        ApiError::bad("bad-header", message)
+    })
 }
 
 /// Whether a write waits for the disk: the header `Larder-Sync`, true by default.
