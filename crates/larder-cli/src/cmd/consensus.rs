@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use larder::consensus::check_compare_and_set;
 use larder::{CaSResult, Consensus, SeqNo, SharedConsensus, VersionedData};
+use larder_core::consensus::check_compare_and_set;
 use serde_json::json;
 
 use crate::args::{ConsensusAction, ConsensusArgs, Expected};

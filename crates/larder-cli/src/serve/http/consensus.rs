@@ -11,9 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use larder::consensus::{check_compare_and_set, check_consensus_key};
 use larder::error::chain;
 use larder::{CaSResult, Consensus, ConsensusError, KeyStream, SeqNo, VersionedData};
+use larder_core::consensus::{check_compare_and_set, check_consensus_key};
 use serde_json::json;
 
 use super::error::{ApiError, etag};
