@@ -1,7 +1,21 @@
-//! Caches: tiers in memory and behind, two of them as one, and the face that a service uses.
+//! Caches: tiers in memory and over stores of bytes, two tiers as one, and the face of a service.
+//!
+//! ```text
+//! Cache<V>                    versions, tags, statistics
+//!   SharedTier<Tagged<V>>     any tier
+//!     Tiered                  two tiers as one, by the policies of `compose`; nests
+//!       MemoryCache           typed, bounded in bytes; a hit is a clone of a handle
+//!       Encoded               values over a store of bytes, as checksummed records
+//! ```
+//!
+//! The tiers are what [`Tier`] says; everything of the contract is re-exported here. This room
+//! knows `compose` and the contracts, and neither spools nor consensus.
 
 mod encoded;
+mod face;
 mod memory;
+mod tags;
+mod tiered;
 mod weight;
 
 #[cfg(feature = "json")]
@@ -9,6 +23,15 @@ pub use encoded::JsonCodec;
 pub use encoded::{
     Codec, Compressor, Encoded, NAMESPACE_BYTES_MAX, NoCompression, RawCodec, Schema, SchemaError,
 };
+pub use face::{Cache, CacheBuilder, CacheStats, Hit, PutOptions};
 pub use larder_core::cache::*;
 pub use memory::{MemoryCache, MemoryCacheBuilder};
+pub use tags::{Tag, TagError, Tagged, TaggedCodec, Tags};
+pub use tiered::{Tiered, TieredBuilder};
 pub use weight::Weight;
+
+/// A cache of `capacity` bytes in the memory of this process, with the defaults of
+/// [`MemoryCache::builder`].
+pub fn memory<V: Weight + Clone + Send + Sync + 'static>(capacity: u64) -> MemoryCache<V> {
+    MemoryCache::builder(capacity).build()
+}

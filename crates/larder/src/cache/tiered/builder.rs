@@ -1,0 +1,177 @@
+//! The settings of a tiered cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_core::{SharedClock, SystemClock};
+use metrics::counter;
+
+use super::debts::Debts;
+use super::layer::Layer;
+use super::order::Order;
+use super::{RefillCounters, Tiered};
+use crate::compose::{
+    AnyOffload, CompositionLayer, Observer, OnLayerError, OptimisticParallelWritePolicy,
+    RefillPolicy, SequentialReadPolicy,
+};
+
+/// The settings of a [`Tiered`] cache.
+#[derive(Debug)]
+pub struct TieredBuilder<L1, L2, R = SequentialReadPolicy, W = OptimisticParallelWritePolicy> {
+    l1: L1,
+    l2: L2,
+    read: R,
+    write: W,
+    label: String,
+    refill: RefillPolicy,
+    l1_ttl_max: Option<Duration>,
+    on_layer_error: OnLayerError,
+    clock: SharedClock,
+    offload: AnyOffload,
+}
+
+impl<L1, L2> TieredBuilder<L1, L2> {
+    pub(super) fn new(l1: L1, l2: L2) -> Self {
+        Self {
+            l1,
+            l2,
+            read: SequentialReadPolicy,
+            write: OptimisticParallelWritePolicy,
+            label: String::from("tiered"),
+            refill: RefillPolicy::Always,
+            l1_ttl_max: None,
+            on_layer_error: OnLayerError::Miss,
+            clock: SystemClock::shared(),
+            offload: AnyOffload::default(),
+        }
+    }
+}
+
+impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
+    /// The name in metrics, events and source paths. Default: `tiered`.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// When each layer is read. Default: [`SequentialReadPolicy`].
+    #[must_use]
+    pub fn read<P>(self, read: P) -> TieredBuilder<L1, L2, P, W> {
+        let Self {
+            l1, l2, write, label, refill, l1_ttl_max, on_layer_error, clock, offload, ..
+        } = self;
+        TieredBuilder {
+            l1,
+            l2,
+            read,
+            write,
+            label,
+            refill,
+            l1_ttl_max,
+            on_layer_error,
+            clock,
+            offload,
+        }
+    }
+
+    /// When each layer is written. Default: [`OptimisticParallelWritePolicy`].
+    #[must_use]
+    pub fn write<P>(self, write: P) -> TieredBuilder<L1, L2, R, P> {
+        let Self {
+            l1, l2, read, label, refill, l1_ttl_max, on_layer_error, clock, offload, ..
+        } = self;
+        TieredBuilder {
+            l1,
+            l2,
+            read,
+            write,
+            label,
+            refill,
+            l1_ttl_max,
+            on_layer_error,
+            clock,
+            offload,
+        }
+    }
+
+    /// Whether a hit of L2 fills L1. Default: [`RefillPolicy::Always`].
+    #[must_use]
+    pub fn refill(mut self, refill: RefillPolicy) -> Self {
+        self.refill = refill;
+        self
+    }
+
+    /// How long a copy may live in L1 at most. Default: as long as in L2.
+    ///
+    /// The bound on how long this process serves what another one has replaced, as long as no
+    /// message tells it.
+    #[must_use]
+    pub fn l1_ttl_max(mut self, ttl_max: Duration) -> Self {
+        self.l1_ttl_max = Some(ttl_max);
+        self
+    }
+
+    /// What a miss beside a layer that failed means. Default: [`OnLayerError::Miss`].
+    #[must_use]
+    pub fn on_layer_error(mut self, meaning: OnLayerError) -> Self {
+        self.on_layer_error = meaning;
+        self
+    }
+
+    /// What decides about expiry. Default: the system clock.
+    #[must_use]
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where the losers of races go on. Default: a bounded executor of its own.
+    #[must_use]
+    pub fn offload(mut self, offload: impl Into<AnyOffload>) -> Self {
+        self.offload = offload.into();
+        self
+    }
+
+    /// The tiered cache.
+    pub fn build(self) -> Tiered<L1, L2, R, W> {
+        let Self { l1, l2, read, write, label, refill, l1_ttl_max, on_layer_error, clock, offload } =
+            self;
+        let debts = |layer: CompositionLayer| Arc::new(Debts::new(&label, layer.as_str()));
+        let refills = |outcome: &'static str| {
+            counter!(
+                "larder_cache_refills_total",
+                "composition" => label.clone(),
+                "outcome" => outcome
+            )
+        };
+        Tiered {
+            l1: Arc::new(Layer {
+                tier: l1,
+                which: CompositionLayer::L1,
+                debts: debts(CompositionLayer::L1),
+                ttl_max: l1_ttl_max,
+            }),
+            l2: Arc::new(Layer {
+                tier: l2,
+                which: CompositionLayer::L2,
+                debts: debts(CompositionLayer::L2),
+                ttl_max: None,
+            }),
+            read,
+            write,
+            refill,
+            on_layer_error,
+            clock,
+            offload,
+            order: Arc::new(Order::new()),
+            observer: Observer::new(label.as_str()),
+            refills: RefillCounters {
+                done: refills("done"),
+                not_newer: refills("not-newer"),
+                superseded: refills("superseded"),
+                failed: refills("failed"),
+            },
+        }
+    }
+}

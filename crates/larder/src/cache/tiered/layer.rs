@@ -1,0 +1,309 @@
+//! One layer of a tiered cache, and the calls that policies make to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use larder_core::{
+    CacheError, CacheValue, Condition, DeleteStatus, Effect, Failure as _, Found, KeyRef,
+    SharedClock, Tier, WriteStatus,
+};
+
+use super::debts::Debts;
+use super::order::{Order, Pass};
+use crate::compose::{CompositionLayer, LayerCall};
+
+/// A layer with what it owes.
+#[derive(Debug)]
+pub(super) struct Layer<L> {
+    pub(super) tier: L,
+    pub(super) which: CompositionLayer,
+    pub(super) debts: Arc<Debts>,
+    /// How long a copy may live here at most.
+    pub(super) ttl_max: Option<Duration>,
+}
+
+impl<L> Layer<L> {
+    /// A hit of this layer as the composite's caller sees it.
+    pub(super) fn above<V>(&self, found: Found<V>) -> Found<V> {
+        let second = self.which == CompositionLayer::L2;
+        Found { source: found.source.below(second), value: found.value }
+    }
+
+    /// The copy that this layer may keep.
+    pub(super) fn capped<V>(&self, mut value: CacheValue<V>, clock: &SharedClock) -> CacheValue<V> {
+        if let Some(ttl_max) = self.ttl_max {
+            let cap = clock.now().saturating_add(ttl_max);
+            value.expire = Some(value.expire.map_or(cap, |expire| expire.min(cap)));
+        }
+        value
+    }
+}
+
+/// A read of one layer.
+pub(super) struct ReadCall<'a, L, V> {
+    pub(super) layer: &'a Arc<Layer<L>>,
+    pub(super) key: KeyRef<'a>,
+    pub(super) known: Known<V>,
+}
+
+/// What is known of a layer before it is asked.
+pub(super) enum Known<V> {
+    /// Nothing: ask it.
+    Ask,
+    /// Its answer.
+    Said(Option<Found<V>>),
+}
+
+impl<V, L> LayerCall<Option<Found<V>>, CacheError> for ReadCall<'_, L, V>
+where
+    V: Clone + Send + Sync + 'static,
+    L: Tier<V>,
+{
+    async fn call(&self) -> Result<Option<Found<V>>, CacheError> {
+        match &self.known {
+            Known::Said(said) => Ok(said.clone()),
+            Known::Ask => {
+                let found = self.layer.tier.read(self.key).await?;
+                Ok(found.map(|found| self.layer.above(found)))
+            }
+        }
+    }
+
+    fn call_owned(
+        &self,
+    ) -> impl Future<Output = Result<Option<Found<V>>, CacheError>> + Send + 'static {
+        let (layer, key) = (Arc::clone(self.layer), self.key.to_key());
+        let said = match &self.known {
+            Known::Ask => None,
+            Known::Said(said) => Some(said.clone()),
+        };
+        async move {
+            match said {
+                Some(said) => Ok(said),
+                None => {
+                    let found = layer.tier.read(key.as_ref()).await?;
+                    Ok(found.map(|found| layer.above(found)))
+                }
+            }
+        }
+    }
+}
+
+/// What is to be done to a key.
+#[derive(Clone)]
+pub(super) enum Change<V> {
+    Write(CacheValue<V>),
+    Remove,
+}
+
+impl<V> Change<V> {
+    const fn not_applied(&self) -> Answer {
+        match self {
+            Self::Write(_) => Answer::Written(WriteStatus::NOT_NEWER),
+            Self::Remove => Answer::Removed(DeleteStatus::Missing),
+        }
+    }
+}
+
+/// A write or remove of one layer.
+pub(super) struct ChangeCall<'a, L, V> {
+    pub(super) layer: &'a Arc<Layer<L>>,
+    pub(super) ticket: &'a Arc<Ticket>,
+    pub(super) change: Change<V>,
+    pub(super) condition: Condition,
+}
+
+impl<V, L> LayerCall<Answer, CacheError> for ChangeCall<'_, L, V>
+where
+    V: Clone + Send + Sync + 'static,
+    L: Tier<V>,
+{
+    async fn call(&self) -> Result<Answer, CacheError> {
+        self.ticket.land(self.layer, self.change.clone(), self.condition).await
+    }
+
+    fn call_owned(&self) -> impl Future<Output = Result<Answer, CacheError>> + Send + 'static {
+        let (layer, ticket) = (Arc::clone(self.layer), Arc::clone(self.ticket));
+        let (change, condition) = (self.change.clone(), self.condition);
+        async move { ticket.land(&layer, change, condition).await }
+    }
+}
+
+/// What a layer says to a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Written(WriteStatus),
+    Removed(DeleteStatus),
+    /// A later change of the key was there first.
+    Superseded,
+}
+
+impl Answer {
+    /// Whether the value was written. A superseded write was, and replaced at once.
+    pub(super) const fn applied(self) -> bool {
+        match self {
+            Self::Written(status) => status.applied,
+            Self::Removed(_) | Self::Superseded => true,
+        }
+    }
+
+    pub(super) const fn deleted(self) -> DeleteStatus {
+        match self {
+            Self::Removed(status) => status,
+            Self::Written(_) | Self::Superseded => DeleteStatus::Missing,
+        }
+    }
+
+    /// Whether what the layer held before is certainly gone.
+    const fn settles(self, condition: Condition) -> bool {
+        match self {
+            Self::Written(status) => status.applied,
+            Self::Removed(DeleteStatus::Deleted(_)) => true,
+            Self::Removed(DeleteStatus::Missing) => matches!(condition, Condition::Always),
+            Self::Superseded => false,
+        }
+    }
+}
+
+/// A change that is under way in both layers. It is over when its last call is: then what a layer
+/// has missed becomes a debt.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pass: Pass,
+    clock: SharedClock,
+    l1: Fate,
+    l2: Fate,
+}
+
+/// What became of a change in one layer.
+#[derive(Debug)]
+struct Fate {
+    state: AtomicU8,
+    debts: Arc<Debts>,
+}
+
+/// Not asked.
+const UNTOUCHED: u8 = 0;
+/// Asked, with no answer yet; for ever, when the call was dropped.
+const UNDER_WAY: u8 = 1;
+/// It failed, and nothing has changed.
+const REFUSED: u8 = 2;
+/// It failed, and nobody knows what has changed.
+const UNKNOWN: u8 = 3;
+/// It confirmed, and what it held before may still be there.
+const CONFIRMED: u8 = 4;
+/// It confirmed, and what it held before is gone.
+const SETTLED: u8 = 5;
+
+impl Ticket {
+    pub(super) fn new(
+        order: &Arc<Order>,
+        key: KeyRef<'_>,
+        clock: &SharedClock,
+        [l1, l2]: [&Arc<Debts>; 2],
+    ) -> Arc<Self> {
+        let fate =
+            |debts: &Arc<Debts>| Fate { state: AtomicU8::new(UNTOUCHED), debts: Arc::clone(debts) };
+        let clock = Arc::clone(clock);
+        Arc::new(Self { pass: order.begin(key), clock, l1: fate(l1), l2: fate(l2) })
+    }
+
+    /// Makes the change in `layer`, unless a later one was there first.
+    async fn land<V, L: Tier<V>>(
+        &self,
+        layer: &Layer<L>,
+        change: Change<V>,
+        condition: Condition,
+    ) -> Result<Answer, CacheError> {
+        let fate = self.fate(layer.which);
+        fate.set(UNDER_WAY);
+        let by_version =
+            matches!(change, Change::Write(_)) && matches!(condition, Condition::IfNewerThan(_));
+        let mut landed = self.pass.gate(layer.which).await;
+        if landed.supersedes(self.pass.number(), by_version) {
+            fate.set(CONFIRMED);
+            return Ok(Answer::Superseded);
+        }
+        let key = self.pass.key();
+        let condition = match condition {
+            // A layer that owes the key counts as not holding it.
+            Condition::IfNewerThan(_) if fate.debts.owes(key) => Condition::Always,
+            Condition::IfVersionIs(_) if fate.debts.owes(key) => {
+                fate.set(CONFIRMED);
+                return Ok(change.not_applied());
+            }
+            condition => condition,
+        };
+        if !by_version {
+            // Before the call: once it is made it may land, also when this future is dropped.
+            landed.note(self.pass.number(), by_version);
+        }
+        let answer = match change {
+            Change::Write(value) => {
+                let value = layer.capped(value, &self.clock);
+                layer.tier.write(key, value, condition).await.map(Answer::Written)
+            }
+            Change::Remove => layer.tier.remove(key, condition).await.map(Answer::Removed),
+        };
+        match &answer {
+            Ok(answer) if answer.settles(condition) => {
+                landed.note(self.pass.number(), by_version);
+                fate.set(SETTLED);
+                fate.debts.pay(key, self.pass.number());
+            }
+            Ok(_) => fate.set(CONFIRMED),
+            Err(error) if error.effect() == Effect::NotApplied => fate.set(REFUSED),
+            Err(_) => fate.set(UNKNOWN),
+        }
+        answer
+    }
+
+    /// Notes that `layer` does not hold what the other one does.
+    pub(super) fn owe(&self, layer: CompositionLayer) {
+        let now = || self.clock.instant();
+        self.fate(layer).debts.owe(self.pass.key(), self.pass.number(), now);
+    }
+
+    /// What `layer` does until its call in the background ends: not hold the key.
+    pub(super) fn goes_on(&self, layer: CompositionLayer) {
+        self.owe(layer);
+        // It may have ended between the outcome and the note.
+        if self.fate(layer).get() == SETTLED {
+            self.fate(layer).debts.pay(self.pass.key(), self.pass.number());
+        }
+    }
+
+    const fn fate(&self, layer: CompositionLayer) -> &Fate {
+        match layer {
+            CompositionLayer::L1 => &self.l1,
+            CompositionLayer::L2 => &self.l2,
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        for layer in [CompositionLayer::L1, CompositionLayer::L2] {
+            let other = self.fate(layer.other()).get();
+            let missed = match self.fate(layer).get() {
+                UNDER_WAY | UNKNOWN => true,
+                UNTOUCHED | REFUSED => matches!(other, CONFIRMED | SETTLED),
+                _ => false,
+            };
+            if missed {
+                self.owe(layer);
+            }
+        }
+    }
+}
+
+impl Fate {
+    fn set(&self, state: u8) {
+        self.state.store(state, Ordering::SeqCst);
+    }
+
+    fn get(&self) -> u8 {
+        self.state.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,515 @@
+//! Two cache tiers as one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::join;
+use larder_core::{
+    Age, BackendError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability,
+    Failure as _, Found, Key, KeyRef, LayerState, Now, SharedClock, Source, Tier, TierUsage,
+    WriteStatus,
+};
+use metrics::Counter;
+
+mod builder;
+mod debts;
+mod layer;
+mod many;
+mod order;
+
+pub use builder::TieredBuilder;
+use layer::{Answer, Change, ChangeCall, Known, Layer, ReadCall, Ticket};
+use order::{Order, Token};
+
+use crate::compose::{
+    AnyOffload, CompositionError, CompositionLayer, CompositionReadPolicy, CompositionWritePolicy,
+    Counted, LayerOutcome, Observer, OnLayerError, OptimisticParallelWritePolicy, Outcome,
+    ReadRequest, ReadResult, RefillPolicy, SequentialReadPolicy, WriteRequest, remove_both,
+};
+
+/// A near and a far cache tier as one tier, joined by policies.
+///
+/// It is a tier itself, so tiers nest: `Tiered<L1, Tiered<L2, L3>>`. Nothing is lost on the way:
+/// every copy keeps the version, the absolute expiry and the stale time of its value, and
+/// [`Found::source`] leads down to the leaf that answered. All of that holds behind
+/// [`SharedTier`](larder_core::SharedTier) as well.
+///
+/// # Order in this process
+/// - In each layer the writes and removes of one key land in the order in which they began, and a
+///   late one (the loser of a race) never lands over a newer one.
+/// - A refill lands only if nothing was written to or removed from its key since its read began.
+/// - Across processes the condition of a write decides, if both layers support it.
+///
+/// # What a layer has missed
+/// A layer whose part of a write or remove failed, was not tried or was cut off counts as not
+/// holding the key until it confirms a later one (the gauge `larder_cache_owed_keys` shows how many
+/// such keys there are). So a removed value does not come back, and an old one does not return when
+/// the layer recovers. The memory for that is bounded: beyond 16,384 keys the layer as a whole
+/// counts as empty, and is cleared at the next write that finds it answering.
+///
+/// # Guarantees
+/// - durability: with a write policy that needs both layers the better of the two, otherwise the
+///   worse one;
+/// - conditions: those that both layers can decide;
+/// - metrics: those of [`Observer`], and `larder_cache_refills_total` with the labels `composition`
+///   and `outcome` (`done`, `not-newer`, `superseded`, `failed`).
+///
+/// # Cancel safety
+/// A write or remove that is dropped leaves both layers either agreeing or counted as not holding
+/// the key.
+///
+/// ```
+/// use larder::cache::{MemoryCache, Tiered};
+/// use larder_core::{CacheValue, Condition, KeyRef, Tier};
+/// use bytes::Bytes;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let near: MemoryCache<Bytes> = MemoryCache::builder(1 << 20).label("near").build();
+/// let far: MemoryCache<Bytes> = MemoryCache::builder(64 << 20).label("far").build();
+/// let both = Tiered::builder(near, far).label("both").build();
+/// let key = KeyRef::new("k")?;
+/// both.write(key, CacheValue::new(Bytes::from("v")), Condition::Always).await?;
+/// let found = both.read(key).await?.expect("it was just written");
+/// assert_eq!(both.describe(found.source), "both.near");
+/// # Ok(()) }
+/// ```
+pub struct Tiered<L1, L2, R = SequentialReadPolicy, W = OptimisticParallelWritePolicy> {
+    l1: Arc<Layer<L1>>,
+    l2: Arc<Layer<L2>>,
+    read: R,
+    write: W,
+    refill: RefillPolicy,
+    on_layer_error: OnLayerError,
+    clock: SharedClock,
+    offload: AnyOffload,
+    order: Arc<Order>,
+    observer: Observer,
+    refills: RefillCounters,
+}
+
+struct RefillCounters {
+    done: Counter,
+    not_newer: Counter,
+    superseded: Counter,
+    failed: Counter,
+}
+
+impl<L1, L2> Tiered<L1, L2> {
+    /// A tiered cache of a near and a far layer, to be refined.
+    pub fn builder(l1: L1, l2: L2) -> TieredBuilder<L1, L2> {
+        TieredBuilder::new(l1, l2)
+    }
+}
+
+impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
+    /// Removes `key`, and tells what became of each layer.
+    ///
+    /// # Errors
+    /// As [`Tier::remove`], with the errors of the layers.
+    ///
+    /// # Cancel safety
+    /// As [`Tiered`].
+    pub async fn remove_outcome<V>(
+        &self,
+        key: KeyRef<'_>,
+        condition: Condition,
+    ) -> Result<Outcome<CacheError, DeleteStatus>, CompositionError<CacheError>>
+    where
+        V: Clone + Send + Sync + 'static,
+        L1: Tier<V>,
+        L2: Tier<V>,
+        W: CompositionWritePolicy,
+    {
+        self.settle::<V>().await;
+        let ticket = self.ticket(key);
+        let outcome = remove_both(
+            &self.write,
+            self.write_request(&key),
+            ChangeCall { layer: &self.l1, ticket: &ticket, change: Change::Remove, condition },
+            ChangeCall { layer: &self.l2, ticket: &ticket, change: Change::Remove, condition },
+        )
+        .await?;
+        Ok(Outcome { l1: deleted(outcome.l1), l2: deleted(outcome.l2) })
+    }
+
+    fn ticket(&self, key: KeyRef<'_>) -> Arc<Ticket> {
+        Ticket::new(&self.order, key, &self.clock, [&self.l1.debts, &self.l2.debts])
+    }
+
+    fn write_request<'a, 'k>(
+        &'a self,
+        key: &'a KeyRef<'k>,
+    ) -> WriteRequest<'a, KeyRef<'k>, AnyOffload> {
+        WriteRequest {
+            key,
+            counted: Counted::Both,
+            offload: &self.offload,
+            observer: &self.observer,
+        }
+    }
+
+    fn read_request<'a, 'k>(
+        &'a self,
+        key: &'a KeyRef<'k>,
+    ) -> ReadRequest<'a, KeyRef<'k>, AnyOffload> {
+        ReadRequest {
+            key,
+            clock: &*self.clock,
+            on_layer_error: self.on_layer_error,
+            offload: &self.offload,
+            observer: &self.observer,
+        }
+    }
+
+    /// A hit that L1 has at hand, if that decides; or what else is known of L1 without waiting.
+    fn near_now<V>(&self, key: KeyRef<'_>) -> Result<Found<V>, Known<V>>
+    where
+        L1: Tier<V>,
+        R: CompositionReadPolicy,
+    {
+        if self.l1.debts.owes(key) {
+            return Err(Known::Said(None));
+        }
+        match self.l1.tier.read_now(key) {
+            Now::Hit(found) => {
+                let stale = found.value.stale.is_some_and(|stale| self.clock.is_past(stale));
+                let found = self.l1.above(found);
+                if self.read.l1_hit_decides(stale) {
+                    Ok(found)
+                } else {
+                    Err(Known::Said(Some(found)))
+                }
+            }
+            Now::Miss => Err(Known::Said(None)),
+            Now::Ask => Err(Known::Ask),
+        }
+    }
+
+    /// What is known of L2 before it is asked.
+    fn far_known<V>(&self, key: KeyRef<'_>) -> Known<V> {
+        if self.l2.debts.owes(key) { Known::Said(None) } else { Known::Ask }
+    }
+
+    /// Copies what L2 gave into L1. Its failure is counted and changes nothing for the caller.
+    async fn fill<V>(&self, key: KeyRef<'_>, token: Token, value: &CacheValue<V>)
+    where
+        V: Clone + Send + Sync + 'static,
+        L1: Tier<V>,
+    {
+        if value.age(&*self.clock) == Age::Expired {
+            return;
+        }
+        let value = self.l1.capped(value.clone(), &self.clock);
+        let condition = match value.version {
+            // What an owing layer holds does not count, however new it looks.
+            Some(version)
+                if self.l1.tier.conditions().if_newer_than && !self.l1.debts.owes(key) =>
+            {
+                Condition::IfNewerThan(version)
+            }
+            _ => Condition::Always,
+        };
+        let Some(landing) = self.order.land(key, token).await else {
+            self.refills.superseded.increment(1);
+            return;
+        };
+        match self.l1.tier.write(key, value, condition).await {
+            Ok(WriteStatus { applied: true, .. }) => {
+                self.l1.debts.pay(key, landing.number());
+                self.refills.done.increment(1);
+            }
+            Ok(_) => self.refills.not_newer.increment(1),
+            Err(error) => {
+                self.refills.failed.increment(1);
+                tracing::debug!(
+                    target: "larder::cache",
+                    composition = self.observer.name(),
+                    error = larder_core::error::chain(&error),
+                    "a refill failed"
+                );
+            }
+        }
+    }
+
+    /// Clears a layer that counts as empty as a whole, at most once a second.
+    async fn settle<V>(&self)
+    where
+        V: Clone + Send + Sync + 'static,
+        L1: Tier<V>,
+        L2: Tier<V>,
+    {
+        let now = || self.clock.instant();
+        for layer in [CompositionLayer::L1, CompositionLayer::L2] {
+            let debts = match layer {
+                CompositionLayer::L1 => &self.l1.debts,
+                CompositionLayer::L2 => &self.l2.debts,
+            };
+            if debts.wants_clear(now) {
+                let number = self.order.number();
+                let cleared = match layer {
+                    CompositionLayer::L1 => self.l1.tier.clear().await,
+                    CompositionLayer::L2 => self.l2.tier.clear().await,
+                };
+                if cleared.is_ok() {
+                    debts.pay_all(number);
+                }
+            }
+        }
+    }
+
+    /// Notes which layer to distrust after a conditional write that one layer made and the other
+    /// did not, and says whether the write counts as made.
+    fn reconcile(ticket: &Ticket, condition: Condition, l1: Answer, l2: Answer) -> bool {
+        use CompositionLayer::{L1, L2};
+        if l1.applied() == l2.applied() {
+            return l1.applied();
+        }
+        if matches!(condition, Condition::IfNewerThan(_)) {
+            // The other layer has a newer value, which this one must not hide.
+            ticket.owe(if l1.applied() { L1 } else { L2 });
+            return false;
+        }
+        if !l1.applied() {
+            ticket.owe(L1);
+        }
+        true
+    }
+}
+
+impl<V, L1, L2, R, W> Tier<V> for Tiered<L1, L2, R, W>
+where
+    V: Clone + Send + Sync + 'static,
+    L1: Tier<V>,
+    L2: Tier<V>,
+    R: CompositionReadPolicy,
+    W: CompositionWritePolicy,
+{
+    async fn read(&self, key: KeyRef<'_>) -> Result<Option<Found<V>>, CacheError> {
+        let near = match self.near_now(key) {
+            Ok(found) => return Ok(Some(found)),
+            Err(known) => known,
+        };
+        let token = self.order.token(key);
+        let read = self
+            .read
+            .execute_with(
+                self.read_request(&key),
+                ReadCall { layer: &self.l1, key, known: near },
+                ReadCall { layer: &self.l2, key, known: self.far_known(key) },
+            )
+            .await
+            .map_err(|error| failure("read", error))?;
+        if self.refill.wants(&read)
+            && let Some(found) = &read.value
+        {
+            self.fill(key, token, &found.value).await;
+        }
+        Ok(read.value)
+    }
+
+    fn read_now(&self, key: KeyRef<'_>) -> Now<V> {
+        match self.near_now(key) {
+            Ok(found) => Now::Hit(found),
+            Err(_) => Now::Ask,
+        }
+    }
+
+    async fn write(
+        &self,
+        key: KeyRef<'_>,
+        value: CacheValue<V>,
+        condition: Condition,
+    ) -> Result<WriteStatus, CacheError> {
+        self.supports::<V>(condition)?;
+        self.settle::<V>().await;
+        let ticket = self.ticket(key);
+        let change = Change::Write(value);
+        let outcome = self
+            .write
+            .execute_with(
+                self.write_request(&key),
+                ChangeCall { layer: &self.l1, ticket: &ticket, change: change.clone(), condition },
+                ChangeCall { layer: &self.l2, ticket: &ticket, change, condition },
+            )
+            .await
+            .map_err(|error| failure("write", error))?;
+        let applied = match (&outcome.l1, &outcome.l2) {
+            (LayerOutcome::Done(l1), LayerOutcome::Done(l2)) => {
+                Self::reconcile(&ticket, condition, *l1, *l2)
+            }
+            (LayerOutcome::Done(one), _) | (_, LayerOutcome::Done(one)) => one.applied(),
+            _ => true,
+        };
+        for (layer, of) in
+            [(CompositionLayer::L1, &outcome.l1), (CompositionLayer::L2, &outcome.l2)]
+        {
+            if matches!(of, LayerOutcome::Background) {
+                ticket.goes_on(layer);
+            }
+        }
+        let status = if applied { WriteStatus::WRITTEN } else { WriteStatus::NOT_NEWER };
+        Ok(status.with_layers(state(&outcome.l1), state(&outcome.l2)))
+    }
+
+    async fn remove(
+        &self,
+        key: KeyRef<'_>,
+        condition: Condition,
+    ) -> Result<DeleteStatus, CacheError> {
+        self.supports::<V>(condition)?;
+        let removed = self.remove_outcome::<V>(key, condition).await;
+        removed.map(|outcome| outcome.deleted()).map_err(|error| failure("remove", error))
+    }
+
+    async fn read_many(&self, keys: &[KeyRef<'_>]) -> Result<Vec<Option<Found<V>>>, CacheError> {
+        self.find_many(keys).await
+    }
+
+    /// One entry after the other, each in its order among the writes of its key.
+    async fn write_many(
+        &self,
+        entries: Vec<(Key, CacheValue<V>)>,
+        condition: Condition,
+    ) -> Result<Vec<WriteStatus>, CacheError> {
+        let mut written = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            written.push(self.write(key.as_ref(), value, condition).await);
+        }
+        written.into_iter().collect()
+    }
+
+    /// One key after the other, each in its order among the writes of its key.
+    async fn remove_many(
+        &self,
+        keys: &[KeyRef<'_>],
+        condition: Condition,
+    ) -> Result<Vec<DeleteStatus>, CacheError> {
+        let mut removed = Vec::with_capacity(keys.len());
+        for key in keys {
+            removed.push(self.remove(*key, condition).await);
+        }
+        removed.into_iter().collect()
+    }
+
+    /// Clears both layers at once.
+    ///
+    /// A layer that fails is an error, and counts as empty here until it was cleared. A write that
+    /// is under way meanwhile may be lost.
+    async fn clear(&self) -> Result<(), CacheError> {
+        self.order.void_reads().await;
+        let (writing, number) = (self.order.writing(), self.order.number());
+        let (l1, l2) = join(self.l1.tier.clear(), self.l2.tier.clear()).await;
+        for (debts, cleared) in [(&self.l1.debts, &l1), (&self.l2.debts, &l2)] {
+            match cleared {
+                Ok(()) => debts.pay_all(number),
+                Err(_) => debts.owe_all(number, self.clock.instant()),
+            }
+            // Whatever lands late of them began before this clear.
+            for key in &writing {
+                debts.owe(key.as_ref(), number, || self.clock.instant());
+            }
+        }
+        self.order.void_reads().await;
+        let error = match (l1, l2) {
+            (Ok(()), Ok(())) => return Ok(()),
+            (Err(error), Ok(())) => CompositionError::layer(CompositionLayer::L1, error),
+            (Ok(()), Err(error)) => CompositionError::layer(CompositionLayer::L2, error),
+            (Err(l1), Err(l2)) => CompositionError::both(l1, l2),
+        };
+        self.observer.failed(crate::compose::Operation::Remove, &error);
+        Err(failure("clear", error))
+    }
+
+    fn label(&self) -> &str {
+        self.observer.name()
+    }
+
+    fn describe(&self, source: Source) -> String {
+        let below = match source.step() {
+            None => return self.observer.name().to_owned(),
+            Some((false, rest)) => self.l1.tier.describe(rest),
+            Some((true, rest)) => self.l2.tier.describe(rest),
+        };
+        format!("{}.{below}", self.observer.name())
+    }
+
+    fn conditions(&self) -> Conditions {
+        self.l1.tier.conditions().and(self.l2.tier.conditions())
+    }
+
+    fn durability(&self) -> Durability {
+        let (l1, l2) = (self.l1.tier.durability(), self.l2.tier.durability());
+        if self.write.needs_both() { l1.max(l2) } else { l1.min(l2) }
+    }
+
+    /// The memory of both layers together, and the entries of the layer that has more.
+    fn usage(&self) -> Option<TierUsage> {
+        match (self.l1.tier.usage(), self.l2.tier.usage()) {
+            (Some(l1), Some(l2)) => Some(TierUsage::new(
+                l1.entries.max(l2.entries),
+                l1.bytes.saturating_add(l2.bytes),
+                l1.capacity.zip(l2.capacity).map(|(l1, l2)| l1.saturating_add(l2)),
+            )),
+            (Some(one), None) | (None, Some(one)) => Some(one),
+            (None, None) => None,
+        }
+    }
+}
+
+impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
+    fn supports<V>(&self, condition: Condition) -> Result<(), CacheError>
+    where
+        L1: Tier<V>,
+        L2: Tier<V>,
+    {
+        let both = self.l1.tier.conditions().and(self.l2.tier.conditions());
+        if both.supports(condition) { Ok(()) } else { Err(CacheError::ConditionUnsupported) }
+    }
+}
+
+impl<L1: fmt::Debug, L2: fmt::Debug, R: fmt::Debug, W: fmt::Debug> fmt::Debug
+    for Tiered<L1, L2, R, W>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tiered")
+            .field("label", &self.observer.name())
+            .field("l1", &self.l1.tier)
+            .field("l2", &self.l2.tier)
+            .field("read", &self.read)
+            .field("write", &self.write)
+            .field("refill", &self.refill)
+            .finish_non_exhaustive()
+    }
+}
+
+fn deleted(of: LayerOutcome<CacheError, Answer>) -> LayerOutcome<CacheError, DeleteStatus> {
+    match of {
+        LayerOutcome::Done(answer) => LayerOutcome::Done(answer.deleted()),
+        LayerOutcome::Failed(error) => LayerOutcome::Failed(error),
+        LayerOutcome::NotTried => LayerOutcome::NotTried,
+        LayerOutcome::Background => LayerOutcome::Background,
+    }
+}
+
+const fn state(of: &LayerOutcome<CacheError, Answer>) -> LayerState {
+    match of {
+        LayerOutcome::Done(_) => LayerState::Done,
+        LayerOutcome::Failed(_) => LayerState::Failed,
+        LayerOutcome::NotTried => LayerState::NotTried,
+        LayerOutcome::Background => LayerState::Background,
+    }
+}
+
+/// The failure of a tier made of two. What callers branch on stays what it is.
+fn failure(operation: &'static str, error: CompositionError<CacheError>) -> CacheError {
+    use CompositionLayer::{L1, L2};
+    if let (
+        Some(CacheError::TooLarge { bytes, bytes_max: l1 }),
+        Some(CacheError::TooLarge { bytes_max: l2, .. }),
+    ) = (error.of(L1), error.of(L2))
+    {
+        return CacheError::TooLarge { bytes: *bytes, bytes_max: *l1.max(l2) };
+    }
+    let (effect, retry) = (error.effect(), error.retry());
+    BackendError::new("tiered", operation, error).effect_is(effect).retry_is(retry).into()
+}
