@@ -4,12 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use larder::compose::{
-    AnyReadPolicy, AnyWritePolicy, BoundedOffload, Calls, CompositionReadPolicy,
-    CompositionWritePolicy, Counted, Observer, OnLayerError, OptimisticParallelWritePolicy,
-    ParallelReadPolicy, RaceLoserPolicy, RaceReadPolicy, RaceWritePolicy, ReadRequest,
+    AnyReadPolicy, AnyWritePolicy, BoundedOffload, Calls, CompositionError, CompositionLayer,
+    CompositionReadPolicy, CompositionWritePolicy, Counted, Freshness, LayerCall, Lifetime,
+    Observer, Offload, OnLayerError, Operation, OptimisticParallelWritePolicy, ParallelReadPolicy,
+    PolicyKey, RaceLoserPolicy, RaceReadPolicy, RaceWritePolicy, ReadRequest, ReadResult,
     SequentialReadPolicy, SequentialWritePolicy, WriteRequest,
 };
-use larder_core::{BackendError, CacheValue, SystemClock};
+use larder_core::{BackendError, CacheValue, Failure, SystemClock};
 
 /// A store of one contract, as small as can be.
 trait Store: Send + Sync + 'static {
@@ -118,6 +119,52 @@ fn spawned(store: impl Store) -> tokio::task::JoinHandle<Option<Path>> {
 
 async fn path(store: impl Store) -> Option<String> {
     spawned(store).await.expect("no panic").map(|value| value.data)
+}
+
+/// A policy that a user might write: the far layer is the truth, the near one a stand-by.
+#[derive(Debug)]
+struct FarFirst;
+
+impl CompositionReadPolicy for FarFirst {
+    fn l1_hit_decides(&self, _stale: bool) -> bool {
+        false
+    }
+
+    async fn execute_with<K, T, E, O>(
+        &self,
+        request: ReadRequest<'_, K, O>,
+        read_l1: impl LayerCall<Option<T>, E>,
+        read_l2: impl LayerCall<Option<T>, E>,
+    ) -> Result<ReadResult<T, E>, CompositionError<E>>
+    where
+        K: PolicyKey + ?Sized,
+        T: Freshness,
+        E: Failure,
+        O: Offload,
+    {
+        let now = request.clock.now();
+        match read_l2.call().await {
+            Ok(Some(value)) if value.lifetime(now) != Lifetime::Expired => {
+                Ok(ReadResult::hit(value, CompositionLayer::L2))
+            }
+            Ok(_) => Ok(ReadResult::miss()),
+            Err(error) => {
+                request.observer.degraded(Operation::Read, CompositionLayer::L2, &error);
+                match read_l1.call().await {
+                    Ok(Some(value)) => Ok(ReadResult::hit(value, CompositionLayer::L1)
+                        .without(CompositionLayer::L2, error)),
+                    Ok(None) => Err(CompositionError::layer(CompositionLayer::L2, error)),
+                    Err(l1) => Err(CompositionError::both(l1, error)),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn users_can_write_their_own_policies() {
+    let far_first = pair(Leaf("a", true), Leaf("b", true), FarFirst, SequentialWritePolicy);
+    assert_eq!(path(far_first).await.as_deref(), Some("l2.b"));
 }
 
 #[tokio::test]

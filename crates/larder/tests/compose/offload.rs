@@ -246,7 +246,7 @@ async fn a_dropped_drain_leaves_running_tasks_alone() {
 /// Real threads and no virtual time: tasks end on one thread while another one begins to wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_drain_misses_no_task_that_ends_meanwhile() {
-    for round in 0..2_000_usize {
+    for round in 0..4_000_usize {
         let offload = bounded(8);
         for task in 0..4 {
             let yields = (round + task) % 4;
@@ -258,8 +258,14 @@ async fn a_drain_misses_no_task_that_ends_meanwhile() {
                 })
                 .expect("room");
         }
-        let drained = offload.drain(Duration::from_secs(20)).await;
-        assert_eq!(drained, Drained::Complete, "round {round}");
+        let start = Instant::now();
+        let drain = {
+            let offload = offload.clone();
+            tokio::spawn(async move { offload.drain(Duration::from_secs(20)).await })
+        };
+        assert_eq!(drain.await.expect("no panic"), Drained::Complete, "round {round}");
+        // A missed end would show as a wait for the whole time that the drain was given.
+        assert!(start.elapsed() < Duration::from_secs(10), "round {round}");
         let stats = offload.stats();
         assert_eq!((stats.active, stats.completed), (0, 4), "round {round}");
     }

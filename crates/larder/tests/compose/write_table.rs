@@ -210,13 +210,16 @@ async fn an_outcome_names_the_layers_that_owe() {
     let partial = stage.write(&policy, &down, &ok).await.expect("one");
     assert!(!partial.is_complete());
     assert_eq!(partial.owing().collect::<Vec<_>>(), [L1]);
+    assert_eq!((partial.l1.as_str(), partial.l2.as_str()), ("failed", "done"));
 
     let slow = Layer::in_ms(Ok(()), 10);
     let race = RaceWritePolicy { loser: RaceLoserPolicy::Drop };
     let dropped = stage.write(&race, &ok, &slow).await.expect("one");
     assert_eq!(dropped.owing().collect::<Vec<_>>(), [L2]);
+    assert_eq!(dropped.l2.as_str(), "not-tried");
     let goes_on = stage.write(&RaceWritePolicy::default(), &ok, &slow).await.expect("one");
     assert!(!goes_on.is_complete() && goes_on.owing().next().is_none());
+    assert_eq!(goes_on.l2.as_str(), "background");
 }
 
 #[test]
