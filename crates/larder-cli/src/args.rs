@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use larder::address::parse_bytes;
 use larder::{SeqNo, SpoolId};
 
 use crate::exit::Exit;
@@ -43,6 +44,39 @@ pub(crate) enum Command {
     Spool(SpoolArgs),
     /// Work with versioned keys
     Consensus(ConsensusArgs),
+    /// Put a backend on trial: does it keep every promise of its contract?
+    #[command(after_help = "\
+Examples:
+  larder check memory: --contract spool
+  larder check log:./scratch --contract consensus
+
+A log: address gets new folders in that place, which are removed again. Any other address should
+name a place that may be filled. Exit code 1 when a promise is broken.")]
+    Check(CheckArgs),
+    /// Measure a backend, by default durable writes on a fresh folder
+    #[command(after_help = "\
+Examples:
+  larder bench log:./scratch --contract spool --concurrency 64 --size 1KiB --baseline
+  larder bench memory: --contract cache --op get
+
+A log: address gets a new folder in that place, which is removed again. The last line of stdout is
+one JSON object. --baseline also writes batches of the same size straight to a file that exists
+already, with an fdatasync each.")]
+    Bench(BenchArgs),
+    /// Check an embedded folder offline: segments, checksums, torn and damaged entries
+    #[command(after_help = "Example:\n  larder verify ./larder-data/spool\n\n\
+        Changes nothing. Exit code 1 when something is damaged; a torn tail is no damage.")]
+    Verify {
+        /// The folder
+        path: PathBuf,
+    },
+    /// Print the records of an embedded folder
+    #[command(after_help = "Example:\n  larder dump ./larder-data/spool --json\n\n\
+        Changes nothing. Payloads are not printed.")]
+    Dump {
+        /// The folder
+        path: PathBuf,
+    },
     /// Check a config file
     Config(ConfigArgs),
 }
@@ -290,6 +324,102 @@ Examples:
 pub(crate) struct Expected(pub(crate) Option<SeqNo>);
 
 #[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Address of the backend
+    pub(crate) uri: String,
+    /// The contract whose promises are tried
+    #[arg(long)]
+    pub(crate) contract: ContractName,
+    /// Repeats the random choices of an earlier run
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Address of the backend
+    pub(crate) uri: String,
+    /// The contract that is used
+    #[arg(long)]
+    pub(crate) contract: ContractName,
+    /// What is repeated [default: store, put or cas]
+    #[arg(long)]
+    pub(crate) op: Option<Operation>,
+    /// How many workers repeat it, each waiting for its own answer
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = concurrency)]
+    pub(crate) concurrency: usize,
+    /// Bytes of a payload, as in 1024 or 16KiB
+    #[arg(long, value_name = "BYTES", default_value = "1KiB", value_parser = payload_size)]
+    pub(crate) size: u64,
+    /// How long to measure
+    #[arg(long, value_name = "S", default_value_t = 5,
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+    /// Do not wait for the disk
+    #[arg(long)]
+    pub(crate) no_sync: bool,
+    /// Also measure plain appends with fdatasync, one batch of all workers at a time
+    #[arg(long)]
+    pub(crate) baseline: bool,
+}
+
+/// The three contracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ContractName {
+    Cache,
+    Spool,
+    Consensus,
+}
+
+impl ContractName {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Spool => "spool",
+            Self::Consensus => "consensus",
+        }
+    }
+}
+
+/// What a benchmark repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Operation {
+    /// Store a new payload in a spool
+    Store,
+    /// Load one of a few thousand payloads
+    Load,
+    /// Store a payload and remove the oldest one
+    Queue,
+    /// Read a cache entry
+    Get,
+    /// Write a cache entry
+    Put,
+    /// Compare-and-set, each worker on a key of its own
+    Cas,
+    /// Read the head of a key
+    Head,
+}
+
+impl Operation {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Load => "load",
+            Self::Queue => "queue",
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Cas => "cas",
+            Self::Head => "head",
+        }
+    }
+
+    /// Whether it writes a payload.
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Self::Store | Self::Queue | Self::Put | Self::Cas)
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]
     pub(crate) action: ConfigAction,
@@ -345,4 +475,14 @@ fn expected(text: &str) -> Result<Expected, String> {
         Ok(seqno) => Ok(Expected(Some(seqno))),
         Err(_) => Err("expected a seqno, or none when the key must have no data".to_owned()),
     }
+}
+
+fn concurrency(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=65_536).contains(number));
+    number.ok_or_else(|| "expected a number from 1 to 65536".to_owned())
+}
+
+fn payload_size(text: &str) -> Result<u64, String> {
+    let size = parse_bytes(text).filter(|size| *size <= 1 << 30);
+    size.ok_or_else(|| "expected a size up to 1GiB, such as 1024 or 16KiB".to_owned())
 }

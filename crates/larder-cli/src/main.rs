@@ -6,6 +6,7 @@ mod exit;
 mod output;
 mod payload;
 mod progress;
+mod scratch;
 mod serve;
 mod stores;
 
@@ -46,6 +47,10 @@ async fn dispatch(command: Command, output: &mut Output) -> Result<(), Exit> {
         Command::Cache(args) => cmd::cache::run(args, output).await,
         Command::Spool(args) => cmd::spool::run(args, output).await,
         Command::Consensus(args) => cmd::consensus::run(args, output).await,
+        Command::Check(args) => cmd::check::run(args, output).await,
+        Command::Bench(args) => cmd::bench::run(args, output).await,
+        Command::Verify { path } => cmd::offline::verify(&path, output),
+        Command::Dump { path } => cmd::offline::dump(&path, output),
         Command::Config(args) => cmd::config::run(&args, output),
     }
 }

@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// A bar for work of a known length.
+pub(crate) fn bar(length: u64, what: &'static str) -> ProgressBar {
+    styled(ProgressBar::new(length), "{msg} [{bar:32}] {human_pos}/{human_len} {eta}", what)
+}
+
 /// A spinner with a count, for work whose length shows at its end.
 pub(crate) fn count(what: &'static str) -> ProgressBar {
     styled(ProgressBar::no_length(), "{spinner} {msg} {human_pos} {per_sec} {elapsed}", what)

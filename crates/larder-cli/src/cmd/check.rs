@@ -1,0 +1,160 @@
+//! `larder check`: does a backend keep the promises of its contract?
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use larder::{BoxError, SharedConsensus, SharedSpool, SharedTier};
+use larder_testkit::{CheckOptions, Contract, Finding, Need, Outcome, Place, Subject, check};
+use serde_json::{Value, json};
+
+use crate::args::{CheckArgs, ContractName};
+use crate::exit::{Exit, say};
+use crate::output::Output;
+use crate::scratch::Scratch;
+use crate::{progress, stores};
+
+/// The payload limit of stores under test: small, so that crossing it is cheap.
+const PAYLOAD_MAX: u64 = 4 << 20;
+const PAYLOAD: &str = "max_payload=4MiB";
+/// The bounds of stores that have to be easy to fill, and their payload limit.
+const TIGHT: &str = "max_bytes=1MiB&max_entries=64&max_payload=256KiB";
+const TIGHT_PAYLOAD_MAX: u64 = 256 << 10;
+
+pub(crate) async fn run(args: CheckArgs, output: &mut Output) -> Result<(), Exit> {
+    let scratch = Arc::new(Scratch::at(&args.uri, "check")?);
+    match args.contract {
+        ContractName::Spool => {
+            stores::open_spool(&scratch.uri()?).await.map(drop)?;
+            try_all(spool(&args, scratch), &args, output).await
+        }
+        ContractName::Consensus => {
+            stores::open_consensus(&scratch.uri()?).await.map(drop)?;
+            try_all(consensus(&args, scratch), &args, output).await
+        }
+        ContractName::Cache => {
+            stores::open_cache(&args.uri).await.map(drop)?;
+            try_all(cache(&args), &args, output).await
+        }
+    }
+}
+
+fn spool(args: &CheckArgs, scratch: Arc<Scratch>) -> Subject<SharedSpool> {
+    let open = |uri: String| {
+        Place::new(move || {
+            let uri = uri.clone();
+            async move { larder::open_spool(&uri).await }
+        })
+    };
+    if scratch.folder().is_none() {
+        return whole(args, open(args.uri.clone()), &args.uri, "memory:");
+    }
+    let tight = Arc::clone(&scratch);
+    Subject::new(&args.uri, move || {
+        let place = open(room(&scratch, Some(PAYLOAD))?).keeping(Arc::clone(&scratch));
+        Ok(place.with_payload_max(PAYLOAD_MAX))
+    })
+    .with_tight_place(move || {
+        let place = open(room(&tight, Some(TIGHT))?).keeping(Arc::clone(&tight));
+        Ok(place.with_payload_max(TIGHT_PAYLOAD_MAX))
+    })
+    .offering([Need::Reopen, Need::SecondOpen, Need::PayloadLimit])
+}
+
+fn consensus(args: &CheckArgs, scratch: Arc<Scratch>) -> Subject<SharedConsensus> {
+    let open = |uri: String| {
+        Place::new(move || {
+            let uri = uri.clone();
+            async move { larder::open_consensus(&uri).await }
+        })
+    };
+    if scratch.folder().is_none() {
+        return whole(args, open(args.uri.clone()), &args.uri, "memory:");
+    }
+    Subject::new(&args.uri, move || Ok(open(room(&scratch, None)?).keeping(Arc::clone(&scratch))))
+        .offering([Need::Reopen, Need::SecondOpen])
+}
+
+fn cache(args: &CheckArgs) -> Subject<SharedTier<Bytes>> {
+    let uri = args.uri.clone();
+    let place = Place::new(move || {
+        let uri = uri.clone();
+        async move { larder::open_cache(&uri).await }
+    });
+    whole(args, place, &args.uri, "memory:")
+}
+
+/// A subject whose laws are all tried at one address; in memory each gets a store of its own.
+fn whole<S: Contract>(args: &CheckArgs, place: Place<S>, uri: &str, own: &str) -> Subject<S> {
+    if uri.starts_with(own) {
+        return Subject::new(&args.uri, move || Ok(place.clone()));
+    }
+    Subject::shared(&args.uri, place)
+}
+
+/// A new folder for one law.
+fn room(scratch: &Scratch, parameters: Option<&str>) -> Result<String, BoxError> {
+    match scratch.another(parameters) {
+        Some(Ok(uri)) => Ok(uri),
+        Some(Err(exit)) => Err(exit.message().into()),
+        None => Err("the address has no folder".into()),
+    }
+}
+
+async fn try_all<S: Contract>(
+    subject: Subject<S>,
+    args: &CheckArgs,
+    output: &mut Output,
+) -> Result<(), Exit> {
+    let laws = S::laws();
+    let options = match args.seed {
+        Some(seed) => CheckOptions::default().with_seed(seed),
+        None => CheckOptions::default(),
+    };
+    let bar = progress::bar(u64::try_from(laws.len()).unwrap_or(u64::MAX), "laws");
+    let mut printed = Ok(());
+    let report = check(&subject, laws, options, |finding| {
+        if printed.is_ok() {
+            printed = bar.suspend(|| show(finding, output));
+        }
+        bar.inc(1);
+    })
+    .await;
+    bar.finish_and_clear();
+    printed?;
+    let (held, broken, ignored) = (report.held(), report.broken(), report.ignored());
+    let object = json!({
+        "subject": report.subject, "contract": S::NAME, "seed": report.seed,
+        "held": held, "broken": broken, "ignored": ignored,
+    });
+    output.line(&object, &format!("{held} held, {broken} broken, {ignored} ignored"))?;
+    output.flush()?;
+    if broken == 0 {
+        return Ok(());
+    }
+    if !output.json() {
+        say(&format!(
+            "repeat with: larder check {} --contract {} --seed {}",
+            args.uri,
+            S::NAME,
+            report.seed
+        ));
+    }
+    Err(Exit::failed(format!("{}: broken promises: {broken}", report.subject)))
+}
+
+fn show(finding: &Finding, output: &mut Output) -> Result<(), Exit> {
+    let (word, why) = match &finding.outcome {
+        Outcome::Held => ("held", None),
+        Outcome::Broken(violation) => ("broken", Some(violation.to_string())),
+        Outcome::Ignored(need) => ("ignored", Some(format!("needs {need}"))),
+    };
+    let mut object = json!({ "law": finding.law, "outcome": word });
+    object["took_ms"] = u64::try_from(finding.took.as_millis()).unwrap_or(u64::MAX).into();
+    if word == "broken" {
+        object["clause"] = finding.clause.into();
+    }
+    object["why"] = why.clone().map_or(Value::Null, Value::String);
+    let why = why.map(|why| format!(": {}", why.replace('\n', " "))).unwrap_or_default();
+    output.line(&object, &format!("{word:<8}{}{why}", finding.law))?;
+    output.flush()
+}
