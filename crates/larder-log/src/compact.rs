@@ -19,9 +19,9 @@ use crate::record::{HEADER_LEN, Header, Kind, Seal, push_frame};
 use crate::recover::QUARANTINE;
 use crate::scan::{Body, Event, Frame, scan};
 use crate::segment::{self, FRAMES_START, Origin, Segment, SegmentHeader};
-use crate::shared::Shared;
+use crate::shared::{Item, Shared};
 use crate::writer::{create_segment, discard_segment};
-use crate::{Error, Slot};
+use crate::{Error, Outcome, Slot};
 
 /// How often the background thread looks without being asked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ impl Shared {
     pub(crate) fn run_compactor(&self) {
         while self.compactor.wait(LOOK_EVERY) {
             while !self.is_closed() && self.wants_compaction() {
-                match self.compact(CompactMode::Step) {
+                match self.compact(CompactMode::Step, &mut || self.sync_from_outside()) {
                     Ok(report) if report.removed_segments > 0 => {}
                     Ok(_) => break,
                     Err(error) => {
@@ -70,7 +70,12 @@ impl Shared {
         }
     }
 
-    pub(crate) fn compact(&self, mode: CompactMode) -> Result<CompactReport, Error> {
+    /// `sync` makes everything durable that is visible when it is called.
+    pub(crate) fn compact(
+        &self,
+        mode: CompactMode,
+        sync: Sync<'_>,
+    ) -> Result<CompactReport, Error> {
         let _guard = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_closed() {
             return Err(Error::Closed);
@@ -79,13 +84,13 @@ impl Shared {
             return Err(Error::Unhealthy(self.health.reason().unwrap_or_default()));
         }
         let mut report = CompactReport::default();
-        self.retire(&self.find_dead(), Vec::new(), &mut report)?;
+        self.retire(&self.find_dead(), Vec::new(), sync, &mut report)?;
         let mut first_corrupt = None;
         for victim in self.choose_victims(mode) {
             if self.is_closed() {
                 break;
             }
-            match self.rewrite(&victim, &mut report)? {
+            match self.rewrite(&victim, sync, &mut report)? {
                 Rewritten::Done => {}
                 Rewritten::Corrupt(entries) => {
                     report.corrupt_entries += entries;
@@ -102,6 +107,15 @@ impl Shared {
                 Err(Error::Corrupt { entries, segment })
             }
             _ => Ok(report),
+        }
+    }
+
+    /// Has the committer sync. Only the committer does: a sync that fails elsewhere would hide the
+    /// failure from it.
+    pub(crate) fn sync_from_outside(&self) -> Result<(), Error> {
+        match self.push_control(Item::Sync).wait(None) {
+            Some(Outcome::Failed(error)) => Err(self.maintenance_error(&error)),
+            _ => Ok(()),
         }
     }
 
@@ -174,6 +188,7 @@ impl Shared {
     fn rewrite(
         &self,
         victim: &Arc<Segment>,
+        sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<Rewritten, Error> {
         let path = segment::path(&self.dir, u64::from(victim.id));
@@ -217,7 +232,7 @@ impl Shared {
         }
         report.copied_bytes += kept_bytes;
         self.counters.compacted_bytes.fetch_add(kept_bytes, Ordering::Relaxed);
-        self.retire(std::slice::from_ref(victim), outputs, report)?;
+        self.retire(std::slice::from_ref(victim), outputs, sync, report)?;
         Ok(Rewritten::Done)
     }
 
@@ -328,10 +343,19 @@ impl Shared {
         &self,
         victims: &[Arc<Segment>],
         outputs: Vec<(Arc<Segment>, Vec<Move>)>,
+        sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<(), Error> {
         if victims.is_empty() {
             return Ok(());
+        }
+        // What made the records dead must be as durable as their end will be: a replacement that is
+        // only in the page cache would take both versions with it when the power fails.
+        if let Err(error) = sync() {
+            for (output, _) in &outputs {
+                discard_segment(self, output.id);
+            }
+            return Err(error);
         }
         let stored = self.manifest().replace(&*self.io, &self.dir, |manifest| {
             let gone = |id: u64| victims.iter().any(|victim| u64::from(victim.id) == id);
@@ -421,6 +445,9 @@ impl Shared {
         }
     }
 }
+
+/// Makes everything durable that is visible now.
+pub(crate) type Sync<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
 
 /// Bytes of a seal frame, which every sealed segment has.
 const SEAL_BYTES: u64 = (HEADER_LEN + Seal::LEN) as u64;

@@ -46,6 +46,8 @@ mod recover;
 mod scan;
 mod segment;
 mod shared;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod tail;
 mod ticket;
 mod verify;

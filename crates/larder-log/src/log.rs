@@ -271,15 +271,19 @@ impl Log {
     /// could not be copied (they stay where they are; the rest was done), [`Error::NoSpace`],
     /// [`Error::Io`], [`Error::Closed`]. Nothing is lost in any case.
     pub fn compact(&self, mode: CompactMode) -> Result<CompactReport, Error> {
-        let threaded = !self.handle.lock_threads().is_empty();
-        if mode == CompactMode::Full && threaded {
+        if self.handle.lock_threads().is_empty() {
+            // Stepped from outside: whoever steps has `Committer::compact`.
+            return Err(Error::Closed);
+        }
+        if mode == CompactMode::Full {
             // So that the dead bytes of the present segment go, too.
             let rolled = self.shared().push_control(Item::Roll).wait(None);
             if let Some(crate::Outcome::Failed(error)) = rolled {
                 return Err(self.shared().maintenance_error(&error));
             }
         }
-        self.shared().compact(mode)
+        let shared = self.shared();
+        shared.compact(mode, &mut || shared.sync_from_outside())
     }
 
     /// Figures, from memory.
@@ -345,6 +349,13 @@ impl Log {
             Some(crate::Outcome::Failed(error)) => Err(self.shared().maintenance_error(&error)),
             _ => Ok(()),
         }
+    }
+
+    /// Makes the committer answer before it syncs: a mistake that crash tests must find.
+    #[cfg(feature = "sim")]
+    #[doc(hidden)]
+    pub fn break_sync_before_ack(&self) {
+        self.shared().ack_before_sync.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

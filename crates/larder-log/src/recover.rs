@@ -76,6 +76,13 @@ pub(crate) fn open(
     let failed = |action| move |error| OpenError::io(action, dir, error);
     let inventory = Inventory::take(&**io, dir)?;
     let Some(inventory) = inventory else { return create(&**io, dir) };
+    // The manifest may so far exist in the page cache only. It must be on the disk before anything
+    // that follows from it is.
+    io.sync_dir(dir).map_err(failed("sync"))?;
+    // Leftovers mean nothing, and their names may be used again below.
+    for name in &inventory.leftovers {
+        io.unlink(&dir.join(name)).map_err(failed("tidy"))?;
+    }
     let mut loader = Loader {
         index: Index::new(u64::from_le_bytes(record::take(&inventory.manifest.store, 0))),
         segments: HashMap::new(),
@@ -99,17 +106,12 @@ pub(crate) fn open(
         None => None,
     };
     let manifest = inventory.manifest;
-    let opened = match tail {
+    match tail {
         Some(OpenTail { found, divided, clean: true }) => {
             loader.go_on(&found, divided, &written, manifest)
         }
         tail => loader.begin_anew(&**io, dir, tail, &written, manifest),
-    }?;
-    // Leftovers mean nothing any more; what cannot be removed now is removed next time.
-    for name in &inventory.leftovers {
-        let _ = io.unlink(&dir.join(name));
     }
-    Ok(opened)
 }
 
 /// An empty log in an empty folder.
@@ -262,10 +264,6 @@ impl Loader {
         let short_id =
             u32::try_from(id).map_err(|_| failed(io::Error::other("segment ids are used up")))?;
         let path = segment::path(dir, id);
-        match io.unlink(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
         let file = io.create(&path).map_err(failed)?;
         write_header(&*file, &header).map_err(failed)?;
         let mut moved = Vec::new();

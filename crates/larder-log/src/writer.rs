@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::WriteError;
 use crate::batch::Durability;
 use crate::clock;
 use crate::error::is_no_space;
@@ -20,6 +19,7 @@ use crate::io::write_all;
 use crate::segment::{FRAMES_START, Segment};
 use crate::shared::{Item, QueuedBatch, Shared};
 use crate::ticket::TicketState;
+use crate::{CompactMode, CompactReport, Error, WriteError};
 
 mod roll;
 
@@ -146,6 +146,23 @@ impl Committer {
             return self.finish();
         }
         self.do_chores(now)
+    }
+
+    /// [`Log::compact`](crate::Log::compact) for a log that is stepped from outside.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn compact(&mut self, mode: CompactMode) -> Result<CompactReport, Error> {
+        if mode == CompactMode::Full
+            && self.refusal().is_none()
+            && self.active.offset > FRAMES_START
+        {
+            self.roll(0).map_err(|fault| self.shared.maintenance_error(&poisoned_by(fault)))?;
+        }
+        let shared = Arc::clone(&self.shared);
+        let result =
+            shared.compact(mode, &mut || self.sync().map_err(|e| shared.maintenance_error(&e)));
+        result
     }
 
     /// Syncs and marks when their time has come, and says when the next one is due.
@@ -375,13 +392,7 @@ impl Committer {
     fn write_mark(&mut self, now: Duration) -> Result<(), Fault> {
         let mut group = Group::new(self.place());
         group.commit(self.durable_lsn);
-        let end = group.next_place().offset;
-        // A mark is never worth a new segment or the last block: then the next roll or the shut-down
-        // says what is durable.
-        if end > self.active.allocated || !self.fits(0) {
-            self.marked_lsn = self.durable_lsn;
-            return Ok(());
-        }
+        // It may go a little beyond the end of a full segment: better than not knowing.
         let durable = self.durable_lsn;
         match self.write_at_end(&group.parts()) {
             Err(Fault::NoSpace) => self.marked_lsn = durable,

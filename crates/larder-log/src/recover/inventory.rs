@@ -105,6 +105,13 @@ impl Inventory {
                 inventory.check_unlisted(io, dir, *id, &entry.name)?;
             }
         }
+        // A strange file must not stand in the way of a new segment, nor be taken for one.
+        let stays = |id: u64, leftovers: &[String]| {
+            present.contains_key(&id) && !leftovers.contains(&segment::file_name(id))
+        };
+        while stays(inventory.manifest.next_segment, &inventory.leftovers) {
+            inventory.manifest.next_segment += 1;
+        }
         if names.iter().any(|entry| entry.name == manifest::TEMPORARY) {
             inventory.leftovers.push(manifest::TEMPORARY.to_owned());
         }

@@ -176,13 +176,9 @@ pub(crate) fn create_segment(
     shared: &Shared,
     header: SegmentHeader,
 ) -> std::io::Result<(Segment, SegmentHeader)> {
-    let Some(id) = shared.manifest().allocate() else {
-        return Err(std::io::Error::other("segment ids are used up"));
-    };
+    let (id, file) = create_file(shared)?;
     let header = SegmentHeader { id: u64::from(id), ..header };
     let created = (|| {
-        let path = segment::path(&shared.dir, header.id);
-        let file = shared.io.create(&path)?;
         write_header(&*file, &header)?;
         shared.io.sync_dir(&shared.dir)?;
         Ok(file)
@@ -192,6 +188,25 @@ pub(crate) fn create_segment(
         Err(error) => {
             discard_segment(shared, id);
             Err(error)
+        }
+    }
+}
+
+/// Makes an empty file with a fresh id. A strange file that has the name keeps it.
+fn create_file(shared: &Shared) -> std::io::Result<(u32, Arc<dyn File>)> {
+    loop {
+        let Some(id) = shared.manifest().allocate() else {
+            return Err(std::io::Error::other("segment ids are used up"));
+        };
+        match shared.io.create(&segment::path(&shared.dir, u64::from(id))) {
+            Ok(file) => return Ok((id, file)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                shared.manifest().forget(id);
+            }
+            Err(error) => {
+                discard_segment(shared, id);
+                return Err(error);
+            }
         }
     }
 }
