@@ -55,6 +55,11 @@ impl<E> CompositionError<E> {
         Self::Layer { layer, error, other: OtherLayer::Untouched }
     }
 
+    /// The failure of one layer that decided, after the other one has changed.
+    pub const fn half_done(layer: CompositionLayer, error: E) -> Self {
+        Self::Layer { layer, error, other: OtherLayer::Changed }
+    }
+
     /// The failure of both layers.
     pub const fn both(l1: E, l2: E) -> Self {
         Self::BothLayersFailed(BothFailed { l1, l2 })

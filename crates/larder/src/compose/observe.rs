@@ -13,9 +13,14 @@
 //! `operation` is `read`, `write` or `remove`; `layer` is `l1` or `l2`.
 //!
 //! Events have the target `larder::compose`, the fields `composition`, `operation`, `layer` and
-//! `error`, and these levels: *error* when an operation failed because of its layers, *warn* when
-//! it went on without one or a background call failed, *trace* when nothing is wrong. Keys and
-//! values appear in none of them.
+//! `error`, and these levels:
+//!
+//! - *error*: an operation failed because of its layers;
+//! - *warn*: it went on without one, or a background call failed, was cut off or (a write) refused;
+//! - *debug*: a background read was refused;
+//! - *trace*: nothing is wrong.
+//!
+//! Keys and values appear in none of them.
 
 use std::error::Error;
 use std::fmt;
@@ -152,6 +157,9 @@ impl Observer {
     }
 
     /// Notes that the background refused the call to `layer`, which was dropped.
+    ///
+    /// A write is warned about, because the layer now lacks it. A read is told at debug level
+    /// only: nobody was going to use its answer, and an overload would fill the log.
     pub fn background_refused(
         &self,
         operation: Operation,
@@ -159,14 +167,22 @@ impl Observer {
         reason: RefusedReason,
     ) {
         self.counters(operation).layer(layer).refused.increment(1);
-        tracing::warn!(
-            target: "larder::compose",
-            composition = self.name(),
-            operation = operation.as_str(),
-            layer = layer.as_str(),
-            reason = reason.as_str(),
-            "the background refused a call that lost a race"
-        );
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "larder::compose",
+                    composition = self.name(),
+                    operation = operation.as_str(),
+                    layer = layer.as_str(),
+                    reason = reason.as_str(),
+                    "the background refused a call that lost a race"
+                )
+            };
+        }
+        match operation {
+            Operation::Read => tell!(debug),
+            Operation::Write | Operation::Remove => tell!(warn),
+        }
     }
 
     /// Notes that a background call to `layer` was cut off before it ended.

@@ -306,7 +306,7 @@ async fn the_late_failure_of_a_writes_loser_is_counted_and_warned_about() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_loser_is_counted_and_warned_about_once() {
+async fn a_refused_loser_is_counted_and_told_once() {
     let refused = |operation: &str| {
         format!(
             "larder_compose_background_refused_total{{composition=stage,layer=l2,operation={operation}}}"
@@ -330,7 +330,7 @@ async fn a_refused_loser_is_counted_and_warned_about_once() {
     })
     .await;
     seen.counts(&[&refused("read")]);
-    seen.tells(Level::WARN, &["refused", "layer=l2", "reason=full"]);
+    seen.tells(Level::DEBUG, &["refused", "layer=l2", "reason=full"]);
 }
 
 #[tokio::test(start_paused = true)]

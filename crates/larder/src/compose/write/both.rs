@@ -5,8 +5,7 @@ use larder_core::Failure;
 
 use super::CompositionWritePolicy;
 use crate::compose::{
-    CompositionError, CompositionLayer, LayerCall, LayerOutcome, Operation, OtherLayer, Outcome,
-    WriteRequest,
+    CompositionError, CompositionLayer, LayerCall, LayerOutcome, Operation, Outcome, WriteRequest,
 };
 
 /// Removes from both layers at once, whatever the policy, and waits for both.
@@ -65,8 +64,8 @@ where
         (Err(error), Ok(l2)) if request.counted.l2() && !needs_both => {
             (Ok(Outcome { l1: LayerOutcome::Failed(error), l2: LayerOutcome::Done(l2) }), L1)
         }
-        (Ok(_), Err(error)) => (Err(half_done(L2, error)), L2),
-        (Err(error), Ok(_)) => (Err(half_done(L1, error)), L1),
+        (Ok(_), Err(error)) => (Err(CompositionError::half_done(L2, error)), L2),
+        (Err(error), Ok(_)) => (Err(CompositionError::half_done(L1, error)), L1),
         (Err(l1), Err(l2)) => (Err(CompositionError::both(l1, l2)), L1),
     };
     match &outcome {
@@ -78,9 +77,4 @@ where
         Err(error) => observer.failed(operation, error),
     }
     outcome
-}
-
-/// `layer` failed, which decided, and the other one has changed.
-pub(super) const fn half_done<E>(layer: CompositionLayer, error: E) -> CompositionError<E> {
-    CompositionError::Layer { layer, error, other: OtherLayer::Changed }
 }

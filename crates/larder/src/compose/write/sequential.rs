@@ -2,7 +2,7 @@
 
 use larder_core::Failure;
 
-use super::{CompositionWritePolicy, both};
+use super::CompositionWritePolicy;
 use crate::compose::{
     CompositionError, CompositionLayer, LayerCall, LayerOutcome, Offload, Operation, Outcome,
     PolicyKey, WriteRequest,
@@ -40,7 +40,7 @@ impl CompositionWritePolicy for SequentialWritePolicy {
             error
         })?;
         let l2 = write_l2.call().await.map_err(|error| {
-            let error = both::half_done(CompositionLayer::L2, error);
+            let error = CompositionError::half_done(CompositionLayer::L2, error);
             request.observer.failed(Operation::Write, &error);
             error
         })?;
