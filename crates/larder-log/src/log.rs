@@ -175,6 +175,11 @@ impl Log {
         Ok((Self { handle: Arc::new(handle) }, committer))
     }
 
+    /// The settings it was opened with, each brought into its range.
+    pub fn options(&self) -> &LogOptions {
+        &self.shared().options
+    }
+
     /// What opening found.
     pub fn recovery(&self) -> &Recovery {
         &self.shared().recovery

@@ -40,7 +40,6 @@ use keys::{KeyState, Keys, Write};
 pub struct LogConsensus {
     log: Log,
     keys: Arc<Keys>,
-    payload_bytes_max: u64,
 }
 
 impl LogConsensus {
@@ -49,11 +48,18 @@ impl LogConsensus {
     /// # Errors
     /// [`OpenError`]; nothing was changed. [`OpenError::Damaged`] when a version cannot be trusted.
     pub fn open(path: &Path, options: LogOptions) -> Result<Self, OpenError> {
-        let payload_bytes_max = options.max_payload_bytes;
-        let log = driver::open(path, options)?;
-        let keys = Keys::recover(&log)
-            .map_err(|what| OpenError::Damaged { place: path.display().to_string(), what })?;
-        Ok(Self { log, keys: Arc::new(keys), payload_bytes_max })
+        let place = path.display().to_string();
+        Self::with_log(driver::open(path, options)?, &place)
+    }
+
+    /// A store on a log that is open already, on whatever disk; `place` names it in errors.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] when a version cannot be trusted.
+    pub fn with_log(log: Log, place: &str) -> Result<Self, OpenError> {
+        let damaged = |what| OpenError::Damaged { place: place.to_owned(), what };
+        let keys = Keys::recover(&log).map_err(damaged)?;
+        Ok(Self { log, keys: Arc::new(keys) })
     }
 
     /// Waits until no write is on its way for the key, then lets `decide` start one or answer.
@@ -193,8 +199,9 @@ impl Consensus for LogConsensus {
     ) -> Result<CaSResult, ConsensusError> {
         check_compare_and_set(key, expected, &new)?;
         let bytes = u64::try_from(new.data.len()).unwrap_or(u64::MAX);
-        if bytes > self.payload_bytes_max {
-            return Err(Determinate::TooLarge { bytes, bytes_max: self.payload_bytes_max }.into());
+        let bytes_max = self.log.options().max_payload_bytes;
+        if bytes > bytes_max {
+            return Err(Determinate::TooLarge { bytes, bytes_max }.into());
         }
         let written = Batch::put_bytes(new.data.len()) + Batch::put_bytes(key.len());
         loop {

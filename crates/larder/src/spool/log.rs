@@ -32,7 +32,7 @@ mod walk;
 #[derive(Clone, Debug)]
 pub struct LogSpool {
     log: Log,
-    options: LogSpoolOptions,
+    store_deadline: Duration,
 }
 
 /// How a [`LogSpool`] behaves.
@@ -57,8 +57,15 @@ impl LogSpool {
     /// # Errors
     /// [`OpenError`]; nothing was changed.
     pub fn open(path: &Path, options: LogSpoolOptions) -> Result<Self, OpenError> {
-        let log = driver::open(path, options.log.clone())?;
-        Ok(Self { log, options })
+        let log = driver::open(path, options.log)?;
+        Ok(Self::with_log(log, options.store_deadline))
+    }
+
+    /// A spool on a log that is open already, on whatever disk.
+    ///
+    /// A store waits at most `store_deadline` when its caller gives no sooner one.
+    pub fn with_log(log: Log, store_deadline: Duration) -> Self {
+        Self { log, store_deadline }
     }
 
     /// Hands `batch` to the engine before `limit` and waits for its acknowledgement until then.
@@ -103,7 +110,7 @@ impl LogSpool {
         }
         let mut batch = Batch::new();
         for (id, data) in entries {
-            let (bytes, bytes_max) = (size(&data), self.options.log.max_payload_bytes);
+            let (bytes, bytes_max) = (size(&data), self.log.options().max_payload_bytes);
             if bytes > bytes_max {
                 return Err(SpoolError::TooLarge { bytes, bytes_max });
             }
@@ -140,10 +147,10 @@ impl LogSpool {
         if caller.is_some_and(|deadline| deadline <= now) {
             return Err(SpoolError::CallerDeadlineExceeded { effect: Effect::NotApplied });
         }
-        let own = now + self.options.store_deadline;
+        let own = now + self.store_deadline;
         Ok(match caller {
             Some(deadline) if deadline < own => Limit { at: deadline, own: None },
-            _ => Limit { at: own, own: Some(self.options.store_deadline) },
+            _ => Limit { at: own, own: Some(self.store_deadline) },
         })
     }
 

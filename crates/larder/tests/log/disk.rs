@@ -1,0 +1,161 @@
+//! The disk of this machine, with a hand on its valve.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+
+use larder_log::{DirEntry, DiskIo, File, Io, Lock, LockError, Log, LogOptions, PathKind};
+
+/// What the disk does to syncs and writes of segments.
+#[derive(Debug, Default)]
+struct Valve {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stalled: bool,
+    waiting: usize,
+    failing: bool,
+    full: bool,
+}
+
+/// A disk under control; clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestDisk(Arc<Valve>);
+
+impl TestDisk {
+    pub(crate) fn open(&self, path: &Path, options: LogOptions) -> Log {
+        Log::open_with(Arc::new(self.clone()), path, options).unwrap()
+    }
+
+    /// Syncs wait from now on.
+    pub(crate) fn stall(&self) {
+        self.0.state.lock().unwrap().stalled = true;
+    }
+
+    /// Syncs go on.
+    pub(crate) fn resume(&self) {
+        self.0.state.lock().unwrap().stalled = false;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until a sync is stuck.
+    pub(crate) fn until_stuck(&self) {
+        let state = self.0.state.lock().unwrap();
+        let limit = std::time::Duration::from_secs(20);
+        let waited = self.0.changed.wait_timeout_while(state, limit, |state| state.waiting == 0);
+        assert!(!waited.unwrap().1.timed_out(), "no sync was begun");
+    }
+
+    /// Syncs answer EIO from now on.
+    pub(crate) fn fail(&self) {
+        self.0.state.lock().unwrap().failing = true;
+    }
+
+    /// Whether writes answer ENOSPC.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.0.state.lock().unwrap().full = full;
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.0.state.lock().unwrap();
+        state.waiting += 1;
+        self.0.changed.notify_all();
+        let mut state = self.0.changed.wait_while(state, |state| state.stalled).unwrap();
+        state.waiting -= 1;
+        if state.failing { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+
+    fn room(&self) -> io::Result<()> {
+        let full = self.0.state.lock().unwrap().full;
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn wrap(&self, file: Arc<dyn File>) -> Arc<dyn File> {
+        Arc::new(TestFile { disk: self.clone(), file })
+    }
+}
+
+impl Io for TestDisk {
+    fn kind(&self, path: &Path) -> io::Result<PathKind> {
+        DiskIo.kind(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        DiskIo.create_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        DiskIo.list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.room()?;
+        Ok(self.wrap(DiskIo.create(path)?))
+    }
+
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn File>> {
+        Ok(self.wrap(DiskIo.open(path, write)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        DiskIo.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        DiskIo.unlink(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        DiskIo.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
+        DiskIo.lock(path)
+    }
+
+    fn lock_owner(&self, path: &Path) -> io::Result<Option<Option<u32>>> {
+        DiskIo.lock_owner(path)
+    }
+
+    fn random(&self) -> io::Result<[u8; 16]> {
+        DiskIo.random()
+    }
+}
+
+#[derive(Debug)]
+struct TestFile {
+    disk: TestDisk,
+    file: Arc<dyn File>,
+}
+
+impl File for TestFile {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.disk.room()?;
+        self.file.write_at(parts, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()?;
+        self.file.sync()
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.disk.room()?;
+        self.file.allocate(offset, len)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+}

@@ -1,0 +1,209 @@
+//! A spool whose disk misbehaves.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use larder::channel::channel;
+use larder::spool::LogSpool;
+use larder::{
+    Clock, Effect, Failure, Listing, Spool, SpoolEntry, SpoolError, SpoolId, SystemClock, Timestamp,
+};
+use larder_log::LogOptions;
+
+use crate::disk::TestDisk;
+
+const LONG: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(50);
+
+fn open(disk: &TestDisk, path: &Path, store_deadline: Duration) -> LogSpool {
+    LogSpool::with_log(disk.open(path, LogOptions::default()), store_deadline)
+}
+
+fn id() -> SpoolId {
+    SpoolId::new(&SystemClock)
+}
+
+fn soon() -> Option<Instant> {
+    Some(SystemClock.instant() + SHORT)
+}
+
+async fn listed(spool: &LogSpool) -> Vec<SpoolId> {
+    let (sender, mut receiver) = channel(8);
+    let handle = spool.list(sender, Timestamp::MAX).unwrap();
+    let mut ids = Vec::new();
+    while let Some(entry) = receiver.recv().await {
+        match entry {
+            Listing::Item { id, .. } => ids.push(id),
+            Listing::Corrupt { error, .. } => panic!("{error}"),
+        }
+    }
+    assert!(handle.await.is_ok());
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sooner_limit_names_the_error_and_the_effect_is_unknown() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), Duration::from_millis(200));
+    disk.stall();
+    let caller = spool.store(id(), "a".into(), true, soon()).await.unwrap_err();
+    assert!(matches!(caller, SpoolError::CallerDeadlineExceeded { effect: Effect::Unknown }));
+    let late = Some(SystemClock.instant() + LONG);
+    let own = spool.store(id(), "b".into(), true, late).await.unwrap_err();
+    assert!(
+        matches!(own, SpoolError::BackpressureTimeout { deadline, .. } if deadline.as_millis() == 200),
+        "{own:?}"
+    );
+    assert!(spool.unhealthy_reason().is_none(), "a slow store closes nothing");
+    disk.resume();
+    spool.store(id(), "c".into(), true, None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_answered_an_error_is_never_seen_again() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    let (replaced, fresh) = (id(), id());
+    spool.store(replaced, "before".into(), true, None).await.unwrap();
+    disk.stall();
+    let other = {
+        let (spool, id) = (spool.clone(), id());
+        tokio::spawn(async move { spool.store(id, "other".into(), true, None).await.map(|()| id) })
+    };
+    disk.until_stuck();
+    for id in [replaced, fresh] {
+        let error = spool.store(id, "after".into(), true, soon()).await.unwrap_err();
+        assert!(matches!(error, SpoolError::CallerDeadlineExceeded { .. }), "{error:?}");
+    }
+    disk.resume();
+    let other = other.await.unwrap().unwrap();
+    // A later store of the same id is a store of its own.
+    let retried = id();
+    spool.store(retried, "again".into(), true, None).await.unwrap();
+    let check = async |spool: &LogSpool| {
+        assert_eq!(spool.load(replaced).await.unwrap(), "before");
+        assert!(matches!(spool.load(fresh).await, Err(SpoolError::NotFound { .. })));
+        let mut ids = listed(spool).await;
+        ids.sort();
+        let mut expected = vec![replaced, other, retried];
+        expected.sort();
+        assert_eq!(ids, expected);
+    };
+    check(&spool).await;
+    spool.shutdown().await.unwrap();
+    check(&open(&disk, folder.path(), LONG)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_annulled_in_flight_is_never_seen_again() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    let id = id();
+    spool.store(id, "before".into(), true, None).await.unwrap();
+    disk.stall();
+    // The first one in line: it is written, and its own sync is the one that is stuck.
+    let error = spool.store(id, "after".into(), true, soon()).await.unwrap_err();
+    assert_eq!(error.effect(), Effect::Unknown);
+    assert_eq!(spool.load(id).await.unwrap(), "before");
+    disk.resume();
+    spool.store(SpoolId::new(&SystemClock), "x".into(), true, None).await.unwrap();
+    assert_eq!(spool.load(id).await.unwrap(), "before");
+    spool.shutdown().await.unwrap();
+    let spool = open(&disk, folder.path(), LONG);
+    assert_eq!(spool.load(id).await.unwrap(), "before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_write_budget_is_told_before_anything_is_written() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let options = LogOptions { budget_bytes: 4096, ..LogOptions::default() };
+    let spool = LogSpool::with_log(disk.open(folder.path(), options), LONG);
+    disk.stall();
+    let first = tokio::spawn({
+        let spool = spool.clone();
+        async move { spool.store(id(), Bytes::from(vec![1; 4000]), true, None).await }
+    });
+    disk.until_stuck();
+    let error = spool.store(id(), Bytes::from(vec![2; 4000]), true, soon()).await.unwrap_err();
+    assert!(matches!(error, SpoolError::CallerDeadlineExceeded { effect: Effect::NotApplied }));
+    disk.resume();
+    first.await.unwrap().unwrap();
+    assert_eq!(listed(&spool).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_refuses_stores_and_keeps_serving_what_is_there() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    let (kept, lost) = (id(), id());
+    spool.store(kept, "kept".into(), true, None).await.unwrap();
+    disk.fail();
+    let error = spool.store(lost, "lost".into(), true, None).await.unwrap_err();
+    assert_eq!(error.effect(), Effect::Unknown, "{error:?}");
+    assert!(spool.unhealthy_reason().is_some());
+    let refused = spool.store(id(), "more".into(), true, None).await.unwrap_err();
+    assert!(matches!(refused, SpoolError::Unhealthy { .. }), "{refused:?}");
+    assert_eq!(spool.load(kept).await.unwrap(), "kept");
+    assert!(matches!(spool.load(lost).await, Err(SpoolError::NotFound { .. })));
+    assert_eq!(listed(&spool).await, [kept]);
+    assert!(matches!(spool.acknowledge().await, Err(SpoolError::Unhealthy { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_and_recovers_by_itself() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    let (kept, refused) = (id(), id());
+    spool.store(kept, "kept".into(), true, None).await.unwrap();
+    disk.set_full(true);
+    let error = spool.store(refused, "refused".into(), true, None).await.unwrap_err();
+    assert!(matches!(error, SpoolError::NoSpace { .. }), "{error:?}");
+    assert_eq!(spool.load(kept).await.unwrap(), "kept");
+    disk.set_full(false);
+    spool.store(id(), "later".into(), true, None).await.unwrap();
+    assert!(matches!(spool.load(refused).await, Err(SpoolError::NotFound { .. })));
+    spool.shutdown().await.unwrap();
+    let spool = open(&disk, folder.path(), LONG);
+    assert!(matches!(spool.load(refused).await, Err(SpoolError::NotFound { .. })));
+    assert_eq!(listed(&spool).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_store_disturbs_no_other_one() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    disk.stall();
+    let mut stores = Vec::new();
+    for number in 0..100_u8 {
+        let spool = spool.clone();
+        stores.push((
+            number,
+            tokio::spawn(async move {
+                let id = id();
+                spool.store(id, Bytes::from(vec![number; 100]), true, None).await.map(|()| id)
+            }),
+        ));
+    }
+    disk.until_stuck();
+    tokio::time::sleep(SHORT).await;
+    stores.iter().filter(|(number, _)| number % 2 == 0).for_each(|(_, store)| store.abort());
+    disk.resume();
+    for (number, store) in stores {
+        match store.await {
+            Ok(stored) => {
+                let data = spool.load(stored.unwrap()).await.unwrap();
+                assert_eq!(data, Bytes::from(vec![number; 100]));
+            }
+            Err(cancelled) => assert!(cancelled.is_cancelled() && number % 2 == 0),
+        }
+    }
+    // What was dropped is there as a whole or not at all.
+    let (sender, mut receiver) = channel(8);
+    let handle = spool.enumerate(sender, Timestamp::MAX).unwrap();
+    while let Some(entry) = receiver.recv().await {
+        let SpoolEntry::Item { data, .. } = entry else { panic!("{entry:?}") };
+        assert!(data.len() == 100 && data.iter().all(|byte| *byte == data[0]));
+    }
+    assert!(handle.await.is_ok());
+}
