@@ -22,12 +22,14 @@
 //! | room | what it holds |
 //! |---|---|
 //! | [`laws`] | every promise of the three contracts as a [`Law`] |
+//! | [`history`] | recorded histories of concurrent clients, and whether one order explains them |
 //! | [`subjects`] | the reference models as [`Subject`]s |
 //!
 //! It starts no runtime and knows no driver; a backend comes in through a [`Place`].
 
 mod check;
 mod contract;
+pub mod history;
 mod law;
 pub mod laws;
 mod markdown;
