@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder::cache::{Encoded, MemoryCache, NoCompression, RawCodec, Schema};
+use larder::cache::{Encoded, MemoryCache, NoCompression, RawCodec, Schema, Tiered};
+use larder::compose::{
+    AnyReadPolicy, AnyWritePolicy, OptimisticParallelWritePolicy, ParallelReadPolicy,
+    RaceReadPolicy, RaceWritePolicy, RefillPolicy, SequentialWritePolicy,
+};
 use larder::registry::OpenError;
 use larder::{BoxError, ManualClock, SharedTier, Tier};
 use larder_testkit::{Need, Place, Subject, subjects};
@@ -13,7 +17,7 @@ use crate::Candidate;
 type Make = fn(ManualClock, u64) -> Result<SharedTier<Bytes>, BoxError>;
 
 pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
-    let wrappers: [(&str, Make); 3] = [
+    let wrappers: [(&str, Make); 9] = [
         ("memory", |clock, capacity| Ok(SharedTier::new(memory(&clock, capacity)))),
         ("arc-of-memory", |clock, capacity| {
             let inner = SharedTier::new(memory(&clock, capacity));
@@ -22,10 +26,52 @@ pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
         ("encoded", |clock, capacity| {
             Ok(SharedTier::new(encoded(memory(&clock, capacity), &clock)?))
         }),
+        ("tiered", |clock, capacity| {
+            let (l1, l2) = (memory(&clock, capacity / 2), memory(&clock, capacity / 2));
+            Ok(SharedTier::new(Tiered::builder(l1, l2).clock(clock.shared()).build()))
+        }),
+        ("tiered-sequential", |clock, capacity| {
+            policies(&clock, capacity, AnyReadPolicy::default(), SequentialWritePolicy)
+        }),
+        ("tiered-race", |clock, capacity| {
+            policies(&clock, capacity, RaceReadPolicy::default(), RaceWritePolicy::default())
+        }),
+        ("tiered-parallel", |clock, capacity| {
+            policies(&clock, capacity, ParallelReadPolicy, OptimisticParallelWritePolicy)
+        }),
+        // Nothing is in L1 unless it was written there: every read has to find its way.
+        ("tiered-over-refusing-l1", |clock, capacity| {
+            let (l1, l2) = (memory(&clock, 0), memory(&clock, capacity));
+            let tier = Tiered::builder(l1, l2).refill(RefillPolicy::Never);
+            Ok(SharedTier::new(tier.clock(clock.shared()).build()))
+        }),
+        ("nested", |clock, capacity| {
+            let far = SharedTier::new(encoded(memory(&clock, capacity / 2), &clock)?);
+            let middle = SharedTier::new(memory(&clock, capacity / 4));
+            let below = Tiered::builder(middle, far).clock(clock.shared()).label("below").build();
+            let near = SharedTier::new(memory(&clock, capacity / 4));
+            let tier = Tiered::builder(near, SharedTier::new(below));
+            Ok(SharedTier::new(tier.clock(clock.shared()).build()))
+        }),
     ];
     let mut all: Vec<Candidate<SharedTier<Bytes>>> = vec![subjects::reference_tier().into()];
+    all.push(
+        Subject::new("memory-uri", || Ok(Place::new(|| larder::open_cache("memory:")))).into(),
+    );
     all.extend(wrappers.map(|(name, make)| subject(name, make).into()));
     all
+}
+
+/// Two memory tiers under policies that are chosen at run time, as from a config.
+fn policies(
+    clock: &ManualClock,
+    capacity: u64,
+    read: impl Into<AnyReadPolicy>,
+    write: impl Into<AnyWritePolicy>,
+) -> Result<SharedTier<Bytes>, BoxError> {
+    let layer = || SharedTier::new(memory(clock, capacity / 2));
+    let tier = Tiered::builder(layer(), layer()).read(read.into()).write(write.into());
+    Ok(SharedTier::new(tier.clock(clock.shared()).build()))
 }
 
 /// A tier on a manual clock, with 64 MiB or, where it has to be tight, 1 MiB.
