@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
+mod debts;
 mod encoded;
+mod face;
 mod memory;
 mod model;
+mod order;
 mod scripted;
+mod tiered;

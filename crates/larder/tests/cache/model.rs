@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::cache::MemoryCache;
+use larder::cache::{Encoded, MemoryCache, NoCompression, RawCodec, Schema, Tiered};
+use larder::compose::{AnyReadPolicy, AnyWritePolicy};
 use larder_core::reference::ReferenceTier;
 use larder_core::{CacheValue, Clock as _, Condition, ManualClock, Tier};
 use proptest::prelude::*;
@@ -65,7 +66,7 @@ fn condition(kind: u8, of: Option<u64>) -> Condition {
     }
 }
 
-/// Runs the steps on both; `alike` says how a remove of the tier compares with one of the model.
+/// Runs the steps on both, with conditions or always.
 pub(crate) async fn follow(
     tier: &impl Tier<Bytes>,
     clock: &ManualClock,
@@ -128,5 +129,40 @@ proptest! {
         let clock = ManualClock::default();
         let cache = MemoryCache::builder(16 << 20).clock(clock.shared()).build();
         block_on(follow(&cache, &clock, &steps, true));
+    }
+}
+
+proptest! {
+    #[test]
+    fn two_tiers_answer_as_the_reference_does(steps in steps(), read in 0..3_usize, write in 0..2_usize) {
+        let clock = ManualClock::default();
+        let near: MemoryCache<Bytes> =
+            MemoryCache::builder(16 << 20).clock(clock.shared()).build();
+        let far = ReferenceTier::new("far", clock.shared());
+        let read: AnyReadPolicy = ["sequential", "race", "parallel"][read].parse().unwrap();
+        let write: AnyWritePolicy = ["sequential", "optimistic-parallel"][write].parse().unwrap();
+        let tiered =
+            Tiered::builder(near, far).clock(clock.shared()).read(read).write(write).build();
+        block_on(follow(&tiered, &clock, &steps, true));
+    }
+
+    #[test]
+    fn records_in_a_store_of_bytes_answer_as_the_reference_does(steps in steps()) {
+        let clock = ManualClock::default();
+        let store: MemoryCache<Bytes> =
+            MemoryCache::builder(16 << 20).clock(clock.shared()).build();
+        let schema = Schema::new("test", "bytes", 1).unwrap();
+        let tier = Encoded::new(store, RawCodec, NoCompression, schema).with_clock(clock.shared());
+        block_on(follow(&tier, &clock, &steps, true));
+    }
+
+    #[test]
+    fn two_tiers_answer_as_the_reference_does_also_when_the_near_one_forgets(steps in steps()) {
+        let clock = ManualClock::default();
+        // Room for one entry.
+        let near: MemoryCache<Bytes> = MemoryCache::builder(350).clock(clock.shared()).build();
+        let far = ReferenceTier::new("far", clock.shared());
+        let tiered = Tiered::builder(near, far).clock(clock.shared()).build();
+        block_on(follow(&tiered, &clock, &steps, false));
     }
 }

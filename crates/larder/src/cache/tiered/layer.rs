@@ -74,19 +74,11 @@ where
         &self,
     ) -> impl Future<Output = Result<Option<Found<V>>, CacheError>> + Send + 'static {
         let (layer, key) = (Arc::clone(self.layer), self.key.to_key());
-        let said = match &self.known {
-            Known::Ask => None,
-            Known::Said(said) => Some(said.clone()),
+        let known = match &self.known {
+            Known::Ask => Known::Ask,
+            Known::Said(said) => Known::Said(said.clone()),
         };
-        async move {
-            match said {
-                Some(said) => Ok(said),
-                None => {
-                    let found = layer.tier.read(key.as_ref()).await?;
-                    Ok(found.map(|found| layer.above(found)))
-                }
-            }
-        }
+        async move { ReadCall { layer: &layer, key: key.as_ref(), known }.call().await }
     }
 }
 

@@ -37,10 +37,8 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         let asked: Vec<_> =
             open.iter().copied().filter(|at| !self.l2.debts.owes(keys[*at])).collect();
         let wanted: Vec<_> = asked.iter().map(|at| keys[*at]).collect();
-        let far = match wanted.is_empty() {
-            true => Ok(Vec::new()),
-            false => self.l2.tier.read_many(&wanted).await,
-        };
+        let far =
+            if wanted.is_empty() { Ok(Vec::new()) } else { self.l2.tier.read_many(&wanted).await };
         let far = self.judge_far(far, near_error, !open.is_empty())?;
 
         let mut far_of: Answers<V> = keys.iter().map(|_| None).collect();

@@ -123,14 +123,14 @@ impl Order {
         key: KeyRef<'_>,
         token: Token,
     ) -> Option<Landing<'_>> {
-        let landing = self.landing.read().await;
+        let no_clear = self.landing.read().await;
         let pass = self.visit(key, token)?;
         let gate = Arc::clone(&pass.lane.l1).lock_owned().await;
         // Somebody may have begun while the gate was awaited; later ones wait for it.
         if self.token(key).0 != token.0 {
             return None;
         }
-        Some(Landing { _gate: gate, pass, _landing: landing })
+        Some(Landing { _gate: gate, pass, _no_clear: no_clear })
     }
 
     /// A pass that is no write, given only if nothing was written since `token`.
@@ -195,7 +195,7 @@ pub(super) struct Landing<'a> {
     // Dropped in this order: the gate opens before the key is given up.
     _gate: OwnedMutexGuard<Landed>,
     pass: Pass,
-    _landing: RwLockReadGuard<'a, ()>,
+    _no_clear: RwLockReadGuard<'a, ()>,
 }
 
 impl Landing<'_> {

@@ -1,0 +1,133 @@
+//! What a layer has missed does not come back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder::cache::{Tiered, TieredBuilder};
+use larder::compose::{DisabledOffload, RaceLoserPolicy, RaceWritePolicy};
+use larder_core::{Condition, LayerState, ManualClock, Tier};
+
+use crate::scripted::{Op, Scripted, When, data, key, text, version};
+
+fn two() -> (ManualClock, Scripted, Scripted, TieredBuilder<Scripted, Scripted>) {
+    let clock = ManualClock::default();
+    let [l1, l2] = ["l1", "l2"].map(|label| Scripted::new(label, &clock));
+    let builder = Tiered::builder(l1.clone(), l2.clone()).clock(clock.shared());
+    (clock, l1, l2, builder)
+}
+
+#[tokio::test]
+async fn a_removed_value_does_not_return_from_a_layer_that_was_down() {
+    let (_, l1, l2, builder) = two();
+    let tiered = builder.build();
+    tiered.write(key("k"), text("old"), Condition::Always).await.unwrap();
+    l2.fail(Op::Remove);
+    tiered.remove(key("k"), Condition::Always).await.unwrap();
+    l2.recover();
+    assert!(l2.stored("k").is_some());
+    assert_eq!(data(&tiered, "k").await, None);
+    assert_eq!(tiered.read_many(&[key("k")]).await.unwrap(), [None]);
+    assert_eq!(l1.stored("k"), None, "and no read fills the near layer with it");
+    tiered.remove(key("k"), Condition::Always).await.unwrap();
+    l2.plant("k", text("by another process")).await;
+    assert_eq!(data(&tiered, "k").await, Some(Bytes::from("by another process")));
+}
+
+#[tokio::test]
+async fn an_old_value_does_not_return_from_a_far_layer_that_missed_a_write() {
+    let (_, l1, l2, builder) = two();
+    let tiered = builder.build();
+    tiered.write(key("k"), text("old"), Condition::Always).await.unwrap();
+    l2.fail(Op::Write);
+    tiered.write(key("k"), text("new"), Condition::Always).await.unwrap();
+    l2.recover();
+    assert_eq!(data(&tiered, "k").await, Some(Bytes::from("new")));
+    l1.remove(key("k"), Condition::Always).await.unwrap();
+    assert_eq!(data(&tiered, "k").await, None);
+}
+
+#[tokio::test]
+async fn a_near_layer_that_missed_a_write_is_filled_again_by_the_next_read() {
+    let (_, l1, l2, builder) = two();
+    let tiered = builder.build();
+    let old = text("old").with_version(version(9));
+    tiered.write(key("k"), old, Condition::Always).await.unwrap();
+    l1.fail(Op::Write);
+    let new = text("new").with_version(version(2));
+    tiered.write(key("k"), new, Condition::Always).await.unwrap();
+    assert_eq!(data(&tiered, "k").await, Some(Bytes::from("new")));
+    l1.recover();
+    // What the near layer has is of a higher version, and counts for nothing.
+    assert_eq!(data(&tiered, "k").await, Some(Bytes::from("new")));
+    assert_eq!(l1.stored("k").unwrap().data, Bytes::from("new"));
+    l2.fail(Op::Read);
+    assert_eq!(data(&tiered, "k").await, Some(Bytes::from("new")));
+}
+
+#[tokio::test]
+async fn what_an_owing_layer_holds_decides_no_condition() {
+    let (_, _, l2, builder) = two();
+    let tiered = builder.build();
+    let high = text("old").with_version(version(9));
+    tiered.write(key("k"), high, Condition::Always).await.unwrap();
+    l2.fail(Op::Remove);
+    tiered.remove(key("k"), Condition::Always).await.unwrap();
+    l2.recover();
+    let condition = Condition::IfNewerThan(version(3));
+    let low = text("new").with_version(version(3));
+    assert!(tiered.write(key("k"), low, condition).await.unwrap().applied);
+    assert_eq!(l2.stored("k").unwrap().data, Bytes::from("new"));
+}
+
+#[tokio::test]
+async fn the_loser_of_a_race_that_is_dropped_or_refused_is_not_served() {
+    for loser in [RaceLoserPolicy::Drop, RaceLoserPolicy::Offload] {
+        let (_, l1, l2, builder) = two();
+        let builder = builder.offload(DisabledOffload::new());
+        let tiered = builder.write(RaceWritePolicy { loser }).build();
+        tiered.write(key("k"), text("old"), Condition::Always).await.unwrap();
+        let _held = l2.hold(Op::Write, When::Before);
+        let status = tiered.write(key("k"), text("new"), Condition::Always).await.unwrap();
+        assert_eq!(status.layers, Some([LayerState::Done, LayerState::NotTried]));
+        l1.remove(key("k"), Condition::Always).await.unwrap();
+        assert_eq!(l2.stored("k").unwrap().data, Bytes::from("old"));
+        assert_eq!(data(&tiered, "k").await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_missed_a_clear_counts_as_empty_until_it_was_cleared() {
+    let (clock, _, l2, builder) = two();
+    let tiered = builder.build();
+    for k in ["a", "b"] {
+        tiered.write(key(k), text("old"), Condition::Always).await.unwrap();
+    }
+    l2.fail(Op::Remove);
+    assert!(tiered.clear().await.is_err());
+    assert_eq!(data(&tiered, "a").await, None);
+    l2.recover();
+    assert_eq!(data(&tiered, "b").await, None);
+    clock.advance(Duration::from_secs(1));
+    tiered.write(key("a"), text("new"), Condition::Always).await.unwrap();
+    assert_eq!(l2.stored("b"), None, "cleared on the way");
+    l2.plant("c", text("by another process")).await;
+    assert_eq!(data(&tiered, "c").await, Some(Bytes::from("by another process")));
+}
+
+#[tokio::test]
+async fn a_write_that_is_under_way_during_a_clear_is_not_served_after_it() {
+    let (_, _, l2, builder) = two();
+    let tiered = std::sync::Arc::new(builder.build());
+    let held = l2.hold(Op::Write, When::Before);
+    let writer = std::sync::Arc::clone(&tiered);
+    let write = tokio::spawn(async move {
+        writer.write(key("k"), text("late"), Condition::Always).await.unwrap();
+    });
+    while l2.writes() == 0 {
+        tokio::task::yield_now().await;
+    }
+    tiered.clear().await.unwrap();
+    drop(held);
+    write.await.unwrap();
+    assert_eq!(data(&*tiered, "k").await, None);
+}
