@@ -12,7 +12,7 @@ use larder_core::{
 };
 
 use crate::address::{Address, AddressError};
-use crate::cache::MemoryCache;
+use crate::cache::{MemoryCache, Weight};
 
 /// Opens the spool at `uri`.
 ///
@@ -74,6 +74,26 @@ pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
         }
         _ => Err(unknown_scheme(&address, "cache", CACHES)),
     }
+}
+
+/// Opens the cache tier at `uri` for values of any type, which only memory can hold.
+///
+/// Other tiers hold bytes: `None` for their schemes; put an [`Encoded`](crate::cache::Encoded) over
+/// what [`open_cache`] gives.
+///
+/// # Errors
+/// As [`open_cache`], for a `memory:` address.
+pub fn open_typed_cache<V>(uri: &str) -> Result<Option<SharedTier<V>>, OpenError>
+where
+    V: Weight + Clone + Send + Sync + 'static,
+{
+    let mut address: Address = uri.parse()?;
+    if address.scheme() != "memory" {
+        return Ok(None);
+    }
+    let capacity = memory_capacity(&mut address)?.unwrap_or(MEMORY_CACHE_CAPACITY);
+    address.finish(&["capacity"])?;
+    Ok(Some(SharedTier::new(MemoryCache::<V>::builder(capacity).label("memory").build())))
 }
 
 /// The capacity of a `memory:` cache that states none: 256 MiB.
