@@ -87,7 +87,6 @@ pub(crate) struct ConsensusConfig {
 
 /// The refill policy; unlike the composition's own, the daemon's default is to refill.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "used once a cache can have two tiers")]
 pub(crate) struct Refill(pub(crate) RefillPolicy);
 
 /// An address that can be read; whether it can be opened shows later.

@@ -9,6 +9,7 @@
 //! | [`metrics`] | counters, for Prometheus and for the status |
 //! | [`shutdown`] | signals |
 
+mod caches;
 pub(crate) mod config;
 mod connections;
 mod http;

@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use larder::{
-    CacheError, CacheValue, Clock, Condition, DeleteStatus, Found, KeyRef, LayerState,
-    SharedConsensus, SharedSpool, SharedTier, Spool, SystemClock, Tier, TierUsage,
-};
-use serde_json::{Value, json};
+use larder::cache::Cache;
+use larder::{Clock, SharedConsensus, SharedSpool, Spool, SystemClock};
 use tokio::sync::Semaphore;
 use tracing::{error, info};
 
-use super::config::{CacheConfig, Config, Limits};
+use super::caches;
+use super::config::{Config, Limits};
 use super::metrics::Metrics;
 use crate::exit::Exit;
 use crate::stores;
@@ -23,7 +21,7 @@ use crate::stores;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) limits: Limits,
-    pub(crate) caches: BTreeMap<String, DaemonCache>,
+    pub(crate) caches: BTreeMap<String, Cache<Bytes>>,
     pub(crate) spools: BTreeMap<String, SharedSpool>,
     pub(crate) consensus: SharedConsensus,
     pub(crate) metrics: Metrics,
@@ -34,18 +32,13 @@ pub(crate) struct App {
     requests: AtomicU64,
 }
 
-/// A named cache of the daemon.
-#[derive(Clone, Debug)]
-pub(crate) struct DaemonCache {
-    tier: SharedTier<Bytes>,
-}
-
 impl App {
     /// Opens every store of `config`; when one fails those that are open are closed again.
     pub(crate) async fn open(config: Config, metrics: Metrics) -> Result<Self, Exit> {
         let mut caches = BTreeMap::new();
         for (name, cache) in config.cache {
-            caches.insert(name.0, DaemonCache::open(&cache).await?);
+            let opened = caches::open(&name.0, &cache).await?;
+            caches.insert(name.0, opened);
         }
         let mut spools = BTreeMap::new();
         for (name, spool) in config.spool {
@@ -112,50 +105,5 @@ impl App {
     /// The number of a new request: unique in this process, which is all that a log needs.
     pub(crate) fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-impl DaemonCache {
-    async fn open(config: &CacheConfig) -> Result<Self, Exit> {
-        let uri = config.l1.as_ref().map(|uri| uri.0.as_str()).unwrap_or_default();
-        Ok(Self { tier: stores::open_cache(uri).await? })
-    }
-
-    pub(crate) async fn get(&self, key: KeyRef<'_>) -> Result<Option<Found<Bytes>>, CacheError> {
-        self.tier.read(key).await
-    }
-
-    pub(crate) async fn put(
-        &self,
-        key: KeyRef<'_>,
-        value: CacheValue<Bytes>,
-        tags: Vec<String>,
-    ) -> Result<Option<[LayerState; 2]>, CacheError> {
-        let _ = tags;
-        Ok(self.tier.write(key, value, Condition::Always).await?.layers)
-    }
-
-    pub(crate) async fn remove(&self, key: KeyRef<'_>) -> Result<DeleteStatus, CacheError> {
-        self.tier.remove(key, Condition::Always).await
-    }
-
-    #[expect(clippy::unused_async, reason = "tags arrive with the tiered cache")]
-    pub(crate) async fn remove_tag(&self, tag: &str) -> Result<u64, CacheError> {
-        let _ = tag;
-        Ok(0)
-    }
-
-    pub(crate) fn usage(&self) -> Option<TierUsage> {
-        self.tier.usage()
-    }
-
-    /// Live numbers, for the status.
-    pub(crate) fn status(&self) -> Value {
-        let usage = self.usage();
-        json!({
-            "entries": usage.map(|usage| usage.entries),
-            "bytes": usage.map(|usage| usage.bytes),
-            "capacity": usage.and_then(|usage| usage.capacity),
-        })
     }
 }

@@ -7,18 +7,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use larder::{
-    Age, CacheValue, Clock, DeleteStatus, Found, KeyRef, LayerState, SystemClock, Timestamp,
-};
+use larder::cache::{Cache, Hit, PutOptions, Tag, TagError, Tags};
+use larder::compose::CompositionLayer;
+use larder::{Age, Clock, DeleteStatus, KeyRef, LayerState, SystemClock, Timestamp};
 
 use super::body;
 use super::error::ApiError;
 use super::request::{self, part};
-use crate::serve::state::{App, DaemonCache};
-
-/// The longest tag and the most tags of one entry.
-const TAG_BYTES_MAX: usize = 256;
-const TAGS_MAX: usize = 32;
+use crate::serve::state::App;
 
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
@@ -30,18 +26,17 @@ pub(crate) async fn put(
     let key = part(&uri, 3)?;
     let key = KeyRef::new(&key)?;
     request::query(&uri, &[])?;
-    let ttl = request::duration(&headers, "larder-ttl")?;
-    let stale_after = request::duration(&headers, "larder-stale-after")?;
-    let tags = tags(&headers)?;
+    let mut options = PutOptions::new();
+    options.ttl = request::duration(&headers, "larder-ttl")?;
+    options.stale_after = request::duration(&headers, "larder-stale-after")?;
+    if let Some(list) = request::header(&headers, "larder-tags")? {
+        options.tags = Tags::from_list(list).map_err(bad_tag)?;
+    }
     let received = body::receive(&app, body).await?;
-    let now = SystemClock.now();
-    let mut value = CacheValue::new(received.data);
-    value.expire = ttl.map(|ttl| now.saturating_add(ttl));
-    value.stale = stale_after.map(|after| now.saturating_add(after));
-    let layers = cache.put(key, value, tags).await?;
+    let written = cache.put(key, received.data, options).await?;
     drop(received.share);
     let mut response = StatusCode::NO_CONTENT.into_response();
-    if let Some(outcome) = layers.and_then(outcome) {
+    if let Some(outcome) = written.layers.and_then(outcome) {
         response.headers_mut().insert("larder-outcome", outcome);
     }
     Ok(response)
@@ -68,6 +63,8 @@ pub(crate) async fn remove(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     }
 }
 
+// The handler of a route is async, whether it waits or not.
+#[allow(clippy::unused_async, reason = "the router takes nothing else")]
 pub(crate) async fn remove_tag(
     State(app): State<Arc<App>>,
     uri: Uri,
@@ -78,13 +75,12 @@ pub(crate) async fn remove_tag(
         let message = "the parameter tag is missing: add ?tag=T, or name a key to remove";
         return Err(ApiError::bad("bad-tag", message));
     };
-    check_tag(tag)?;
-    let deleted = cache.remove_tag(tag).await?;
-    Ok(super::ops::json(&serde_json::json!({ "deleted": deleted })))
+    cache.remove_tag(&Tag::new(tag).map_err(bad_tag)?);
+    Ok(super::ops::json(&serde_json::json!({ "invalidated": true })))
 }
 
 /// The cache that the path names.
-fn named<'a>(app: &'a App, uri: &Uri) -> Result<&'a DaemonCache, ApiError> {
+fn named<'a>(app: &'a App, uri: &Uri) -> Result<&'a Cache<Bytes>, ApiError> {
     let name = part(uri, 2)?;
     app.caches.get(&name).ok_or_else(|| {
         let known = app.caches.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -93,37 +89,23 @@ fn named<'a>(app: &'a App, uri: &Uri) -> Result<&'a DaemonCache, ApiError> {
     })
 }
 
-fn tags(headers: &HeaderMap) -> Result<Vec<String>, ApiError> {
-    let Some(text) = request::header(headers, "larder-tags")? else { return Ok(Vec::new()) };
-    let tags: Vec<String> = text.split(',').map(|tag| tag.trim().to_owned()).collect();
-    if tags.len() > TAGS_MAX {
-        let message = format!("larder-tags: at most {TAGS_MAX} tags are allowed");
-        return Err(ApiError::bad("bad-tag", message));
-    }
-    tags.iter().try_for_each(|tag| check_tag(tag))?;
-    Ok(tags)
+#[allow(clippy::needless_pass_by_value, reason = "it ends here")]
+fn bad_tag(error: TagError) -> ApiError {
+    ApiError::bad("bad-tag", error.to_string())
 }
 
-fn check_tag(tag: &str) -> Result<(), ApiError> {
-    if tag.is_empty() || tag.len() > TAG_BYTES_MAX || tag.contains(['\0', ',']) {
-        let message = format!("a tag is 1 to {TAG_BYTES_MAX} bytes, without commas");
-        return Err(ApiError::bad("bad-tag", message));
-    }
-    Ok(())
-}
-
-fn shown(found: Found<Bytes>) -> Response {
+fn shown(found: Hit<Bytes>) -> Response {
     let now = SystemClock.now();
-    let source = match found.source.step() {
-        None | Some((false, _)) => "l1",
-        Some((true, _)) => "l2",
+    let source = match found.layer() {
+        CompositionLayer::L1 => "l1",
+        CompositionLayer::L2 => "l2",
     };
-    let freshness = match found.value.age_at(now) {
+    let freshness = match found.age {
         Age::Fresh => "fresh",
         Age::Stale | Age::Expired => "stale",
     };
-    let ttl = found.value.expire.and_then(|expire| milliseconds(expire, now));
-    let mut response = found.value.data.into_response();
+    let ttl = found.expire.and_then(|expire| milliseconds(expire, now));
+    let mut response = found.value.into_response();
     let headers = response.headers_mut();
     let binary = HeaderValue::from_static("application/octet-stream");
     headers.insert(header::CONTENT_TYPE, binary);

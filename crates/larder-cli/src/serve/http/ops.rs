@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use larder::cache::CacheStats;
 use larder::error::chain;
 use larder::{Consensus, Spool};
 use serde_json::{Map, Value, json};
@@ -50,8 +51,11 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Response {
         };
         spools.insert(name.clone(), shown);
     }
-    let caches: Map<String, Value> =
-        app.caches.iter().map(|(name, cache)| (name.clone(), cache.status())).collect();
+    let caches: Map<String, Value> = app
+        .caches
+        .iter()
+        .map(|(name, cache)| (name.clone(), cache_object(&cache.stats())))
+        .collect();
     let reasons = app.not_ready();
     json(&json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -81,11 +85,23 @@ async fn measure(app: &App) {
         metrics::gauge!("larder_spool_disk_bytes", &labels).set(float(stats.disk_bytes));
     }
     for (name, cache) in &app.caches {
-        let Some(usage) = cache.usage() else { continue };
+        let Some(usage) = cache.stats().usage else { continue };
         let labels = [("cache", name.clone())];
         metrics::gauge!("larder_cache_entries", &labels).set(float(usage.entries));
         metrics::gauge!("larder_cache_bytes", &labels).set(float(usage.bytes));
     }
+}
+
+fn cache_object(stats: &CacheStats) -> Value {
+    let usage = stats.usage;
+    json!({
+        "entries": usage.map(|usage| usage.entries),
+        "bytes": usage.map(|usage| usage.bytes),
+        "capacity": usage.and_then(|usage| usage.capacity),
+        "hits": stats.hits, "stale_hits": stats.stale_hits, "misses": stats.misses,
+        "invalidated": stats.invalidated, "puts": stats.puts, "removes": stats.removes,
+        "errors": stats.errors,
+    })
 }
 
 #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]

@@ -1,0 +1,40 @@
+//! From the config of a cache to a cache.
+
+use bytes::Bytes;
+use larder::SharedTier;
+use larder::cache::{Cache, Encoded, NoCompression, RawCodec, Schema, Tagged, TaggedCodec, Tiered};
+
+use super::config::CacheConfig;
+use crate::exit::Exit;
+use crate::stores;
+
+/// The version of what the daemon writes into tiers of bytes.
+const RECORD: u32 = 1;
+
+/// Opens the cache `name`: one tier, or two that are joined by the policies of its config.
+pub(crate) async fn open(name: &str, config: &CacheConfig) -> Result<Cache<Bytes>, Exit> {
+    let l1 = config.l1.as_ref().map(|uri| uri.0.as_str()).unwrap_or_default();
+    let near = tier(name, l1).await?;
+    let tier = match &config.l2 {
+        None => near,
+        Some(l2) => {
+            let tiered = Tiered::builder(near, tier(name, &l2.0).await?)
+                .label(name)
+                .read(config.read)
+                .write(config.write)
+                .refill(config.refill.0);
+            SharedTier::new(tiered.build())
+        }
+    };
+    Ok(Cache::builder(tier).name(name).build())
+}
+
+async fn tier(name: &str, uri: &str) -> Result<SharedTier<Tagged<Bytes>>, Exit> {
+    if let Some(typed) = larder::registry::open_typed_cache(uri)? {
+        return Ok(typed);
+    }
+    let schema = Schema::new(name, "larder.tagged-bytes", RECORD)
+        .map_err(|error| Exit::usage(format!("cache {name}: {error}")))?;
+    let store = stores::open_cache(uri).await?;
+    Ok(SharedTier::new(Encoded::new(store, TaggedCodec(RawCodec), NoCompression, schema)))
+}
