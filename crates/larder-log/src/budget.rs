@@ -90,7 +90,7 @@ impl Drop for Admission {
         if matches!(*waiter.lock(), WaiterState::Granted) {
             state.available += self.bytes;
         }
-        self.budget.grant(state);
+        grant(state);
     }
 }
 
@@ -162,27 +162,7 @@ impl Budget {
     fn give_back(&self, bytes: u64) {
         let mut state = self.lock();
         state.available += bytes;
-        self.grant(state);
-    }
-
-    /// Serves the waiters at the front as far as the bytes go.
-    fn grant(&self, mut state: MutexGuard<'_, State>) {
-        let mut wakers = Vec::new();
-        while let Some(waiter) = state.waiters.front().cloned() {
-            if !state.take(waiter.bytes) {
-                break;
-            }
-            state.waiters.pop_front();
-            if let WaiterState::Waiting(waker) =
-                std::mem::replace(&mut *waiter.lock(), WaiterState::Granted)
-            {
-                wakers.push(waker);
-            }
-        }
-        drop(state);
-        for waker in wakers {
-            waker.wake();
-        }
+        grant(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -203,6 +183,26 @@ impl State {
 impl Waiter {
     fn lock(&self) -> MutexGuard<'_, WaiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves the waiters at the front as far as the bytes go.
+fn grant(mut state: MutexGuard<'_, State>) {
+    let mut wakers = Vec::new();
+    while let Some(waiter) = state.waiters.front().cloned() {
+        if !state.take(waiter.bytes) {
+            break;
+        }
+        state.waiters.pop_front();
+        if let WaiterState::Waiting(waker) =
+            std::mem::replace(&mut *waiter.lock(), WaiterState::Granted)
+        {
+            wakers.push(waker);
+        }
+    }
+    drop(state);
+    for waker in wakers {
+        waker.wake();
     }
 }
 

@@ -86,17 +86,20 @@ impl Shared {
         let mut report = CompactReport::default();
         self.retire(&self.find_dead(), Vec::new(), sync, &mut report)?;
         let mut first_corrupt = None;
-        for victim in self.choose_victims(mode) {
-            if self.is_closed() {
-                break;
-            }
-            match self.rewrite(&victim, sync, &mut report)? {
-                Rewritten::Done => {}
-                Rewritten::Corrupt(entries) => {
-                    report.corrupt_entries += entries;
+        let mut victims = self.choose_victims(mode).into_iter().peekable();
+        while victims.peek().is_some() && !self.is_closed() {
+            let mut batch = Batch::default();
+            // As many as fill one segment with what is left of them.
+            while batch.kept_bytes < self.options.segment_bytes
+                && let Some(victim) = victims.next()
+            {
+                let corrupt = self.gather(&victim, &mut batch)?;
+                if corrupt > 0 {
+                    report.corrupt_entries += corrupt;
                     first_corrupt = first_corrupt.or(Some(u64::from(victim.id)));
                 }
             }
+            self.rewrite(&batch, sync, &mut report)?;
         }
         if mode == CompactMode::Full {
             self.check_files()?;
@@ -126,10 +129,10 @@ impl Shared {
             return true;
         }
         let sealed = self.sealed();
-        let dead: u64 = sealed.iter().map(|segment| self.dead_bytes(segment, &sealed)).sum();
+        let dead: u64 = sealed.iter().map(|segment| dead_bytes(segment, &sealed)).sum();
         let live = self.counters.live_bytes.load(Ordering::Relaxed);
         dead > live.max(4 * self.options.segment_bytes)
-            && self.choose_victims(CompactMode::Step).first().is_some()
+            && !self.choose_victims(CompactMode::Step).is_empty()
     }
 
     fn sealed(&self) -> Vec<Arc<Segment>> {
@@ -148,127 +151,134 @@ impl Shared {
         dead
     }
 
-    /// Bytes that rewriting would give back. Deletes count as needed when any of them may be.
-    fn dead_bytes(&self, segment: &Segment, all: &[Arc<Segment>]) -> u64 {
-        let mut kept = segment.live_bytes.load(Ordering::Relaxed);
-        if needs_tombstones(segment, all) {
-            kept += segment.tombstone_bytes.load(Ordering::Relaxed);
-        }
-        // The commits and the seal come along with any records.
-        segment.data_bytes().saturating_sub(kept + segment.data_bytes() / 8)
-    }
-
     fn choose_victims(&self, mode: CompactMode) -> Vec<Arc<Segment>> {
         let all = self.all_segments();
         let sealed = self.sealed();
+        let small = |segment: &Segment| segment.data_bytes() < self.options.segment_bytes / 8;
+        let many_small = sealed.iter().filter(|segment| small(segment)).count() > 1;
         let mut victims: Vec<(u64, Arc<Segment>)> = sealed
             .into_iter()
-            .filter(|segment| !segment.damaged.load(Ordering::Relaxed) || mode == CompactMode::Full)
-            .map(|segment| {
-                let live = segment.live_bytes.load(Ordering::Relaxed);
-                let dead = match mode {
-                    CompactMode::Full => segment.data_bytes().saturating_sub(live + SEAL_BYTES),
-                    CompactMode::Step => self.dead_bytes(&segment, &all),
-                };
-                (dead, segment)
+            .map(|segment| (dead_bytes(&segment, &all), segment))
+            .filter(|(dead, segment)| match mode {
+                CompactMode::Full => {
+                    *dead > 0
+                        || segment.tombstone_bytes.load(Ordering::Relaxed) > 0
+                        || (many_small && small(segment))
+                }
+                CompactMode::Step => *dead > 0 && !segment.damaged.load(Ordering::Relaxed),
             })
-            .filter(|(dead, _)| *dead > 0)
             .collect();
-        match mode {
-            CompactMode::Full => {}
-            CompactMode::Step => {
-                victims.sort_by_key(|(dead, segment)| (std::cmp::Reverse(*dead), segment.id));
-                victims.truncate(1);
-            }
+        if mode == CompactMode::Step {
+            victims.sort_by_key(|(dead, segment)| (std::cmp::Reverse(*dead), segment.id));
+            victims.truncate(1);
         }
         victims.into_iter().map(|(_, segment)| segment).collect()
     }
 
-    /// Copies what is needed of a segment, and retires it.
-    fn rewrite(
-        &self,
-        victim: &Arc<Segment>,
-        sync: Sync<'_>,
-        report: &mut CompactReport,
-    ) -> Result<Rewritten, Error> {
-        let path = segment::path(&self.dir, u64::from(victim.id));
-        let failed = |action| {
-            let path = &path;
-            move |error: io::Error| Error::io(action, path, error)
-        };
-        // Whatever is cancelled up to here is seen as cancelled by the look at the index below.
-        let as_of_lsn = self.published_lsn.load(Ordering::Acquire);
+    /// Finds out what of a segment has to be copied. One with live entries that are damaged is left
+    /// out; returns how many these are.
+    fn gather(&self, victim: &Arc<Segment>, batch: &mut Batch) -> Result<u64, Error> {
         let end = victim.end.load(Ordering::Acquire);
-        let scan = scan(&*victim.file, victim.seed, FRAMES_START, end).map_err(failed("read"))?;
-        let others: Vec<Arc<Segment>> =
-            self.all_segments().into_iter().filter(|other| other.id != victim.id).collect();
-        let mut keep = Vec::new();
-        let mut corrupt = 0;
+        let path = segment::path(&self.dir, u64::from(victim.id));
+        // Whatever is cancelled up to here is seen as cancelled by the looks at the index below.
+        let as_of_lsn = self.published_lsn.load(Ordering::Acquire);
+        let scan = scan(&*victim.file, victim.seed, FRAMES_START, end)
+            .map_err(|error| Error::io("read", &path, error))?;
+        let (mut live, mut tombstones, mut corrupt) = (Vec::new(), Vec::new(), 0);
         for event in scan.events {
             let Event::Frame(frame) = event else { continue };
-            match self.judge(victim, &frame, &others) {
-                Verdict::Keep => keep.push(frame),
-                Verdict::Drop => {}
-                Verdict::Corrupt(location) => {
-                    self.report_payload(frame.header.slot, &location, victim);
-                    corrupt += 1;
-                }
+            match frame.header.kind {
+                Kind::Put => match self.judge_put(victim, &frame) {
+                    Verdict::Keep => live.push(frame),
+                    Verdict::Drop => {}
+                    Verdict::Corrupt(location) => {
+                        self.report_payload(frame.header.slot, &location, victim);
+                        corrupt += 1;
+                    }
+                },
+                Kind::Delete | Kind::Abort => tombstones.push(frame),
+                Kind::Commit | Kind::Seal => {}
             }
         }
-        // Live entries that the walk did not even meet are damaged headers.
-        let met = keep.iter().filter(|frame| frame.header.kind == Kind::Put).count() as u64;
-        corrupt += victim.live_records.load(Ordering::Relaxed).saturating_sub(met + corrupt);
+        // Live entries that the walk did not even meet: their headers are damaged now.
+        let met = live.len() as u64 + corrupt;
+        corrupt += victim.live_records.load(Ordering::Relaxed).saturating_sub(met);
         if corrupt > 0 {
-            return Ok(Rewritten::Corrupt(corrupt));
+            victim.damaged.store(true, Ordering::Relaxed);
+            return Ok(corrupt);
         }
-        let kept_bytes: u64 = keep.iter().map(|frame| frame.header.frame_len()).sum();
-        if kept_bytes + SEAL_BYTES >= victim.data_bytes() {
-            return Ok(Rewritten::Done);
+        batch.as_of_lsn = batch.as_of_lsn.min(as_of_lsn);
+        batch.kept_bytes += live.iter().map(|frame| frame.header.frame_len()).sum::<u64>();
+        batch.victims.push(Gathered { segment: Arc::clone(victim), live, tombstones });
+        Ok(0)
+    }
+
+    /// Copies what is needed of the gathered segments, and retires them.
+    fn rewrite(
+        &self,
+        batch: &Batch,
+        sync: Sync<'_>,
+        report: &mut CompactReport,
+    ) -> Result<(), Error> {
+        let gone =
+            |other: &Segment| batch.victims.iter().any(|victim| victim.segment.id == other.id);
+        let mut others = self.all_segments();
+        others.retain(|other| !gone(other));
+        let (mut keep, mut kept_bytes, mut held_bytes) = (Vec::new(), 0, 0);
+        for victim in &batch.victims {
+            let needed = victim.tombstones.iter().filter(|frame| self.needs(frame, &others));
+            for frame in victim.live.iter().chain(needed) {
+                kept_bytes += frame.header.frame_len();
+                keep.push((&*victim.segment, frame));
+            }
+            held_bytes += victim.segment.put_bytes.load(Ordering::Relaxed)
+                + victim.segment.tombstone_bytes.load(Ordering::Relaxed);
+        }
+        if batch.victims.is_empty() || (kept_bytes >= held_bytes && batch.victims.len() < 2) {
+            return Ok(());
         }
         let mut outputs = Vec::new();
         if !keep.is_empty() {
-            let (copy, moves) = self.copy(victim, &keep, as_of_lsn).map_err(failed("copy from"))?;
-            outputs.push((copy, moves));
+            let copied = self.copy(&keep, batch.as_of_lsn);
+            outputs.push(copied.map_err(|error| Error::io("copy in", &self.dir, error))?);
         }
+        let victims: Vec<_> =
+            batch.victims.iter().map(|victim| Arc::clone(&victim.segment)).collect();
+        self.retire(&victims, outputs, sync, report)?;
         report.copied_bytes += kept_bytes;
         self.counters.compacted_bytes.fetch_add(kept_bytes, Ordering::Relaxed);
-        self.retire(std::slice::from_ref(victim), outputs, sync, report)?;
-        Ok(Rewritten::Done)
+        Ok(())
     }
 
-    fn judge(&self, victim: &Segment, frame: &Frame, others: &[Arc<Segment>]) -> Verdict {
+    fn judge_put(&self, victim: &Segment, frame: &Frame) -> Verdict {
         let header = &frame.header;
-        let needed = |oldest| others.iter().any(|other| other.may_hold(oldest, header.lsn));
-        let keep_if = |needed| if needed { Verdict::Keep } else { Verdict::Drop };
-        match (header.kind, &frame.body) {
-            (Kind::Put, _) => {
-                let here = Location::new(victim.id, frame.offset, header.payload_len, header.lsn);
-                match self.index.get(&header.slot) {
-                    Some(now) if now.same_place(&here) && frame.payload_ok => Verdict::Keep,
-                    Some(now) if now.same_place(&here) => Verdict::Corrupt(now),
-                    _ => Verdict::Drop,
-                }
-            }
-            (Kind::Delete, body) => {
-                let oldest = if let Body::Delete(oldest) = body { *oldest } else { 0 };
-                // An older version that is live was not deleted by this: the delete was given up.
-                let given_up =
-                    self.index.get(&header.slot).is_some_and(|now| now.lsn() < header.lsn);
-                keep_if(!given_up && needed(oldest))
-            }
-            (Kind::Abort, Body::Abort(ranges)) => {
-                keep_if(needed(ranges.iter().map(|(first, _)| *first).min().unwrap_or(0)))
-            }
-            (Kind::Abort, _) => keep_if(needed(0)),
-            (Kind::Commit | Kind::Seal, _) => Verdict::Drop,
+        let here = Location::new(victim.id, frame.offset, header.payload_len, header.lsn);
+        match self.index.get(&header.slot) {
+            Some(now) if !now.same_place(&here) => Verdict::Drop,
+            Some(_) if frame.payload_ok => Verdict::Keep,
+            Some(now) => Verdict::Corrupt(now),
+            None => Verdict::Drop,
         }
+    }
+
+    /// Whether a delete or abort may still have to cancel something in `others`.
+    fn needs(&self, frame: &Frame, others: &[Arc<Segment>]) -> bool {
+        let lsn = frame.header.lsn;
+        let oldest = match &frame.body {
+            Body::Delete(oldest) => *oldest,
+            Body::Abort(ranges) => oldest_of(ranges),
+            _ => 0,
+        };
+        // An older version that is live was not deleted by this: the delete was given up.
+        let given_up = frame.header.kind == Kind::Delete
+            && self.index.get(&frame.header.slot).is_some_and(|now| now.lsn() < lsn);
+        !given_up && others.iter().any(|other| other.may_hold(oldest, lsn))
     }
 
     /// Writes a segment of copies, synced and sealed, not listed yet.
     fn copy(
         &self,
-        victim: &Segment,
-        keep: &[Frame],
+        keep: &[(&Segment, &Frame)],
         as_of_lsn: u64,
     ) -> io::Result<(Arc<Segment>, Vec<Move>)> {
         let header = SegmentHeader {
@@ -279,63 +289,13 @@ impl Shared {
             origin: Origin::Compaction,
         };
         let (segment, _) = create_segment(self, header)?;
-        match self.copy_into(&segment, victim, keep) {
+        match copy_into(&segment, keep) {
             Ok(moves) => Ok((Arc::new(segment), moves)),
             Err(error) => {
                 discard_segment(self, segment.id);
                 Err(error)
             }
         }
-    }
-
-    fn copy_into(
-        &self,
-        segment: &Segment,
-        victim: &Segment,
-        keep: &[Frame],
-    ) -> io::Result<Vec<Move>> {
-        let mut moves = Vec::new();
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let mut chunk_at = FRAMES_START;
-        for frame in keep {
-            let header = &frame.header;
-            let payload = read_again(victim, frame)?;
-            let offset = chunk_at + chunk.len() as u64;
-            push_frame(&mut chunk, header, &payload, segment.seed);
-            segment.cover(header.lsn);
-            match (header.kind, &frame.body) {
-                (Kind::Put, _) => {
-                    let at = |id, offset| Location::new(id, offset, header.payload_len, header.lsn);
-                    moves.push(Move {
-                        slot: header.slot,
-                        from: at(victim.id, frame.offset),
-                        to: at(segment.id, offset),
-                    });
-                }
-                (_, Body::Delete(oldest)) => {
-                    segment.cover_tombstone(*oldest, header.lsn, header.frame_len());
-                }
-                (_, Body::Abort(ranges)) => {
-                    let oldest = ranges.iter().map(|(first, _)| *first).min().unwrap_or(0);
-                    segment.cover_tombstone(oldest, header.lsn, header.frame_len());
-                }
-                _ => segment.cover_tombstone(0, header.lsn, header.frame_len()),
-            }
-            if chunk.len() >= CHUNK {
-                write_all(&*segment.file, &[&chunk], chunk_at)?;
-                chunk_at += chunk.len() as u64;
-                chunk.clear();
-            }
-        }
-        let (min_lsn, max_lsn) = segment.lsn_range();
-        let offset = chunk_at + chunk.len() as u64;
-        let seal = Seal { offset, frames: keep.len() as u64, min_lsn, max_lsn };
-        chunk.extend(control_frame(Kind::Seal, max_lsn, &seal.encode(), segment.seed));
-        write_all(&*segment.file, &[&chunk], chunk_at)?;
-        segment.file.sync()?;
-        segment.end.store(chunk_at + chunk.len() as u64, Ordering::Release);
-        segment.sealed.store(true, Ordering::Release);
-        Ok(moves)
     }
 
     /// Takes segments off the list and copies onto it, then removes the files.
@@ -449,13 +409,24 @@ impl Shared {
 /// Makes everything durable that is visible now.
 pub(crate) type Sync<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
 
-/// Bytes of a seal frame, which every sealed segment has.
-const SEAL_BYTES: u64 = (HEADER_LEN + Seal::LEN) as u64;
+/// Segments that are rewritten together.
+struct Batch {
+    victims: Vec<Gathered>,
+    kept_bytes: u64,
+    as_of_lsn: u64,
+}
 
-enum Rewritten {
-    Done,
-    /// So many live entries cannot be copied: the segment stays.
-    Corrupt(u64),
+impl Default for Batch {
+    fn default() -> Self {
+        Self { victims: Vec::new(), kept_bytes: 0, as_of_lsn: u64::MAX }
+    }
+}
+
+/// A segment, and what of it may have to be copied.
+struct Gathered {
+    segment: Arc<Segment>,
+    live: Vec<Frame>,
+    tombstones: Vec<Frame>,
 }
 
 enum Verdict {
@@ -470,6 +441,60 @@ struct Move {
     slot: Slot,
     from: Location,
     to: Location,
+}
+
+/// Copies frames, each from its segment, to the end of a new one.
+fn copy_into(segment: &Segment, keep: &[(&Segment, &Frame)]) -> io::Result<Vec<Move>> {
+    let mut moves = Vec::new();
+    let mut chunk = Vec::with_capacity(CHUNK);
+    let mut chunk_at = FRAMES_START;
+    for (victim, frame) in keep {
+        let header = &frame.header;
+        let payload = read_again(victim, frame)?;
+        let offset = chunk_at + chunk.len() as u64;
+        push_frame(&mut chunk, header, &payload, segment.seed);
+        segment.cover(header.lsn);
+        let len = header.frame_len();
+        match (header.kind, &frame.body) {
+            (Kind::Put, _) => {
+                segment.put_bytes.fetch_add(len, Ordering::Relaxed);
+                let at = |id, offset| Location::new(id, offset, header.payload_len, header.lsn);
+                let (from, to) = (at(victim.id, frame.offset), at(segment.id, offset));
+                moves.push(Move { slot: header.slot, from, to });
+            }
+            (_, Body::Delete(oldest)) => segment.cover_tombstone(*oldest, header.lsn, len),
+            (_, Body::Abort(ranges)) => {
+                segment.cover_tombstone(oldest_of(ranges), header.lsn, len);
+            }
+            _ => segment.cover_tombstone(0, header.lsn, len),
+        }
+        if chunk.len() >= CHUNK {
+            write_all(&*segment.file, &[&chunk], chunk_at)?;
+            chunk_at += chunk.len() as u64;
+            chunk.clear();
+        }
+    }
+    let (min_lsn, max_lsn) = segment.lsn_range();
+    let offset = chunk_at + chunk.len() as u64;
+    let seal = Seal { offset, frames: keep.len() as u64, min_lsn, max_lsn };
+    chunk.extend(control_frame(Kind::Seal, max_lsn, &seal.encode(), segment.seed));
+    write_all(&*segment.file, &[&chunk], chunk_at)?;
+    segment.file.sync()?;
+    segment.end.store(chunk_at + chunk.len() as u64, Ordering::Release);
+    segment.sealed.store(true, Ordering::Release);
+    Ok(moves)
+}
+
+/// Bytes that rewriting would give back. Deletes count as needed when any of them may be.
+fn dead_bytes(segment: &Segment, all: &[Arc<Segment>]) -> u64 {
+    let live = segment.live_bytes.load(Ordering::Relaxed);
+    let dead = segment.put_bytes.load(Ordering::Relaxed).saturating_sub(live);
+    let tombstones = segment.tombstone_bytes.load(Ordering::Relaxed);
+    dead + if needs_tombstones(segment, all) { 0 } else { tombstones }
+}
+
+fn oldest_of(ranges: &[(u64, u64)]) -> u64 {
+    ranges.iter().map(|(first, _)| *first).min().unwrap_or(0)
 }
 
 /// Whether a delete or abort in `segment` may still have to cancel something elsewhere.

@@ -178,6 +178,9 @@ pub enum WriteError {
     /// An earlier write or sync failed, and this batch was not tried.
     #[error("the log takes no writes: {0}")]
     Unhealthy(&'static str),
+    /// The committer died in the middle of this batch. It may be there after the next open.
+    #[error("the log died while it wrote this")]
+    Interrupted,
     /// The write or the sync of this batch failed. It may be there after the next open.
     #[error("cannot {action} segment {segment}")]
     Io {
@@ -195,7 +198,7 @@ impl WriteError {
     pub fn effect(&self) -> Effect {
         match self {
             Self::NoSpace | Self::Closed | Self::Unhealthy(_) => Effect::NotApplied,
-            Self::Io { .. } => Effect::Unknown,
+            Self::Interrupted | Self::Io { .. } => Effect::Unknown,
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Group {
     pub(crate) effects: Vec<BatchEffect>,
     /// Lowest and highest position that deletes and aborts refer to, and their bytes.
     pub(crate) tombstones: Vec<(u64, u64, u64)>,
+    /// Bytes of the puts.
+    pub(crate) put_bytes: u64,
 }
 
 /// Where the next frame goes and which position it gets.
@@ -76,6 +78,7 @@ impl Group {
             first_lsn: place.lsn,
             effects: Vec::new(),
             tombstones: Vec::new(),
+            put_bytes: 0,
         }
     }
 
@@ -165,6 +168,7 @@ impl Group {
         let header = Op::put_header(slot, payload.len(), crc, flags, self.place.lsn);
         let location =
             Location::new(self.place.segment, self.place.offset, header.payload_len, header.lsn);
+        self.put_bytes += header.frame_len();
         if payload.len() <= INLINE_MAX {
             self.push(&header, payload);
         } else {

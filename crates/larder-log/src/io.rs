@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::lock::{self, LockError};
+use crate::lock::{self, LockError, LockState};
 
 /// One name in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub enum PathKind {
 pub trait Lock: Debug + Send + Sync {}
 
 /// A disk. All calls block. An error leaves the effect open unless said otherwise.
+#[expect(clippy::missing_errors_doc, reason = "each passes on what the system says")]
 pub trait Io: Debug + Send + Sync {
     /// What `path` names.
     fn kind(&self, path: &Path) -> io::Result<PathKind>;
@@ -61,12 +62,13 @@ pub trait Io: Debug + Send + Sync {
     /// [`LockError::Held`] when somebody else has it; then nothing was changed.
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError>;
     /// Whether the lock file at `path` is held, without changing anything.
-    fn lock_owner(&self, path: &Path) -> io::Result<Option<Option<u32>>>;
+    fn lock_owner(&self, path: &Path) -> io::Result<LockState>;
     /// Sixteen random bytes.
     fn random(&self) -> io::Result<[u8; 16]>;
 }
 
 /// An open file. Positions are explicit, so that one handle serves many threads.
+#[expect(clippy::missing_errors_doc, reason = "each passes on what the system says")]
 pub trait File: Debug + Send + Sync {
     /// The length in bytes.
     fn size(&self) -> io::Result<u64>;
@@ -201,7 +203,7 @@ impl Io for DiskIo {
         lock::take(path)
     }
 
-    fn lock_owner(&self, path: &Path) -> io::Result<Option<Option<u32>>> {
+    fn lock_owner(&self, path: &Path) -> io::Result<LockState> {
         lock::owner(path)
     }
 

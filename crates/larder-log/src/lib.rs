@@ -61,7 +61,7 @@ pub use damage::{Damage, DamageKind};
 pub use dump::{DumpItem, dump, dump_with};
 pub use error::{Effect, Error, OpenError, ReadError, SubmitError, WriteError};
 pub use io::{DirEntry, DiskIo, File, Io, Lock, PathKind};
-pub use lock::LockError;
+pub use lock::{LockError, LockState};
 pub use log::{Log, Stats};
 pub use options::LogOptions;
 pub use reader::Entry;

@@ -26,6 +26,15 @@ impl From<io::Error> for LockError {
     }
 }
 
+/// What a look at a lock shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockState {
+    /// Nobody holds it.
+    Free,
+    /// Somebody holds it; the process, where the file tells.
+    Held(Option<u32>),
+}
+
 #[derive(Debug)]
 struct FileLock(
     #[expect(dead_code, reason = "held for its lock, which ends when the file is closed")] File,
@@ -49,16 +58,16 @@ pub(crate) fn take(path: &Path) -> Result<Box<dyn Lock>, LockError> {
     Ok(Box::new(FileLock(file)))
 }
 
-/// `None` when nobody holds the lock at `path`, else the owner as far as it is known.
-pub(crate) fn owner(path: &Path) -> io::Result<Option<Option<u32>>> {
+/// Looks at the lock at `path` and leaves it as it is.
+pub(crate) fn owner(path: &Path) -> io::Result<LockState> {
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
         Err(error) => return Err(error),
     };
     match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(read_pid(&mut file))),
+        Ok(()) => Ok(LockState::Free),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(LockState::Held(read_pid(&mut file))),
         Err(error) => Err(error.into()),
     }
 }

@@ -493,7 +493,7 @@ impl Shared {
             crate::WriteError::NoSpace => Error::NoSpace,
             crate::WriteError::Closed => Error::Closed,
             crate::WriteError::Unhealthy(reason) => Error::Unhealthy(reason),
-            crate::WriteError::Io { .. } => {
+            crate::WriteError::Interrupted | crate::WriteError::Io { .. } => {
                 Error::Unhealthy(self.health.reason().unwrap_or("a write failed"))
             }
         }

@@ -108,7 +108,7 @@ pub(crate) fn open(
     let manifest = inventory.manifest;
     match tail {
         Some(OpenTail { found, divided, clean: true }) => {
-            loader.go_on(&found, divided, &written, manifest)
+            loader.go_on(&found, &divided, &written, manifest)
         }
         tail => loader.begin_anew(&**io, dir, tail, &written, manifest),
     }
@@ -198,7 +198,6 @@ impl Loader {
         let clean = is_clean(&found, manifest)?;
         let limit = if clean { manifest.clean_end } else { u64::MAX };
         let scan = scan(&*found.file, seed, FRAMES_START, limit)?;
-        self.recovery.records += scan.events.len() as u64;
         for event in &scan.events {
             if let Event::Frame(frame) = event {
                 self.max_lsn = self.max_lsn.max(frame.header.lsn);
@@ -213,7 +212,7 @@ impl Loader {
     fn go_on(
         mut self,
         found: &Found,
-        divided: Tail,
+        divided: &Tail,
         written: &[Found],
         manifest: Manifest,
     ) -> Result<Opened, OpenError> {
@@ -269,11 +268,11 @@ impl Loader {
         let mut moved = Vec::new();
         let mut end = FRAMES_START;
         if let Some((found, _)) = old.as_ref().filter(|_| copies) {
-            let mut copier = Copier::new(&*file, record::seed(&manifest.store, id));
+            let mut output = Copier::new(&*file, record::seed(&manifest.store, id));
             for frame in &divided.above {
-                moved.push(copier.copy(&*found.file, frame).map_err(failed)?);
+                moved.push(output.copy(&*found.file, frame).map_err(failed)?);
             }
-            end = copier.commit(commit_lsn, divided.durable_lsn, &moved).map_err(failed)?;
+            end = output.commit(commit_lsn, divided.durable_lsn, &moved).map_err(failed)?;
             file.sync().map_err(failed)?;
             self.max_lsn = commit_lsn;
         }
@@ -357,6 +356,7 @@ impl Loader {
             segment.cover(lsn);
             match frame.header.kind {
                 Kind::Put => {
+                    segment.put_bytes.fetch_add(frame.header.frame_len(), Ordering::Relaxed);
                     let dead = self.deletes.get(&slot).is_some_and(|delete| *delete > lsn);
                     if !dead && !self.is_aborted(segment, lsn) {
                         self.index.put_if_newer(slot, locate(segment, frame));

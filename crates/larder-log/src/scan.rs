@@ -9,6 +9,8 @@ use crate::record::{
 };
 
 const WINDOW: usize = 1 << 20;
+const STRIDE: usize = 8;
+const _: () = assert!(STRIDE as u64 == ALIGN);
 /// Control frames are small; a larger one is noise.
 const BODY_MAX: u32 = 1 << 20;
 
@@ -88,19 +90,15 @@ pub(crate) fn scan(file: &dyn File, seed: u32, from: u64, limit: u64) -> io::Res
             found.events.push(Event::Frame(frame));
             continue;
         }
-        let next = find_header(&mut window, seed, at + ALIGN)?;
-        match next {
-            Some(next) => {
-                found.events.push(Event::Damage { from: at, to: next });
-                at = next;
-            }
-            None => {
-                if let Some(last) = last_non_zero(&mut window, at)? {
-                    found.events.push(Event::Damage { from: at, to: last });
-                }
-                break;
-            }
+        if let Some(next) = find_header(&mut window, seed, at + ALIGN)? {
+            found.events.push(Event::Damage { from: at, to: next });
+            at = next;
+            continue;
         }
+        if let Some(last) = last_non_zero(&mut window, at)? {
+            found.events.push(Event::Damage { from: at, to: last });
+        }
+        break;
     }
     Ok(found)
 }
@@ -148,7 +146,7 @@ fn find_header(window: &mut Window<'_>, seed: u32, mut at: u64) -> io::Result<Op
             if (1..=5).contains(&bytes[i + 4]) && Header::decode(&bytes[i..], seed).is_some() {
                 return Ok(Some(at + i as u64));
             }
-            i += ALIGN as usize;
+            i += STRIDE;
         }
         if i == 0 {
             break;

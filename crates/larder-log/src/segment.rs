@@ -16,6 +16,8 @@ pub(crate) const SEGMENT_ID_MAX: u64 = u32::MAX as u64;
 
 const MAGIC: [u8; 8] = *b"LARDRSEG";
 const FIELDS_LEN: usize = 60;
+const BLOCK_LEN: usize = 4096;
+const _: () = assert!(BLOCK_LEN as u64 == FRAMES_START);
 
 /// Who wrote a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub(crate) enum HeaderFault {
 impl SegmentHeader {
     /// The whole block: fields, checksum, zeros.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(FRAMES_START as usize);
+        let mut bytes = Vec::with_capacity(BLOCK_LEN);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes.extend_from_slice(&self.store);
@@ -73,7 +75,7 @@ impl SegmentHeader {
         bytes.resize(FIELDS_LEN, 0);
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
-        bytes.resize(FRAMES_START as usize, 0);
+        bytes.resize(BLOCK_LEN, 0);
         bytes
     }
 
@@ -113,6 +115,8 @@ pub(crate) struct Segment {
     /// Bytes of frames that the index points to.
     pub(crate) live_bytes: AtomicU64,
     pub(crate) live_records: AtomicU64,
+    /// Bytes of put frames, dead or alive.
+    pub(crate) put_bytes: AtomicU64,
     pub(crate) min_lsn: AtomicU64,
     pub(crate) max_lsn: AtomicU64,
     /// Bytes of delete and abort frames, and the positions that these refer to.
@@ -141,6 +145,7 @@ impl Segment {
             sealed: AtomicBool::new(sealed),
             live_bytes: AtomicU64::new(0),
             live_records: AtomicU64::new(0),
+            put_bytes: AtomicU64::new(0),
             min_lsn: AtomicU64::new(u64::MAX),
             max_lsn: AtomicU64::new(0),
             tombstone_bytes: AtomicU64::new(0),

@@ -97,6 +97,13 @@ pub(crate) struct QueuedBatch {
     pub(crate) _permit: Permit,
 }
 
+impl Drop for QueuedBatch {
+    fn drop(&mut self) {
+        // Every way out has answered before; this is for the one that nobody thought of.
+        self.ticket.abandon();
+    }
+}
+
 /// The manifest in force, and the ids that are in use but not in it.
 #[derive(Debug)]
 pub(crate) struct ManifestState {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::io::{DirEntry, File, Io, Lock, PathKind};
-use crate::lock::LockError;
+use crate::lock::{LockError, LockState};
 
 mod image;
 
@@ -99,6 +99,7 @@ impl SimDisk {
     }
 
     /// What a power failure leaves at this moment: a new disk. The old one is dead.
+    #[must_use = "the old disk is dead"]
     pub fn crash(&self, seed: u64) -> Self {
         let mut state = self.lock();
         state.dead = true;
@@ -111,6 +112,7 @@ impl SimDisk {
     }
 
     /// What the death of the process leaves: everything that was written. The old disk is dead.
+    #[must_use = "the old disk is dead"]
     pub fn kill(&self, seed: u64) -> Self {
         let mut state = self.lock();
         state.dead = true;
@@ -307,9 +309,9 @@ impl Io for SimDisk {
         Ok(Box::new(SimLock { disk: self.clone(), path: path.to_path_buf() }))
     }
 
-    fn lock_owner(&self, path: &Path) -> io::Result<Option<Option<u32>>> {
+    fn lock_owner(&self, path: &Path) -> io::Result<LockState> {
         let held = self.lock().locks.iter().any(|held| held == path);
-        Ok(held.then(|| Some(std::process::id())))
+        Ok(if held { LockState::Held(Some(std::process::id())) } else { LockState::Free })
     }
 
     fn random(&self) -> io::Result<[u8; 16]> {

@@ -24,7 +24,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The position, or the failure. `Annulled` counts as closed here: use it where nobody annuls.
+    /// The position, for callers who never annul.
+    ///
+    /// # Errors
+    /// The failure; `Annulled` comes as [`WriteError::Closed`].
     pub fn into_result(self) -> Result<u64, Arc<WriteError>> {
         match self {
             Self::Done { lsn } => Ok(lsn),
@@ -193,6 +196,13 @@ impl TicketState {
         if !matches!(inner.phase, Phase::Ended(_)) {
             inner.phase = Phase::Ended(Outcome::Failed(Arc::clone(error)));
             self.wake(inner);
+        }
+    }
+
+    /// Ends a batch that nobody will end any more.
+    pub(crate) fn abandon(&self) {
+        if !matches!(self.lock().phase, Phase::Ended(_)) {
+            self.fail(&Arc::new(WriteError::Interrupted));
         }
     }
 

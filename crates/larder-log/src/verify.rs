@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::damage::{Damage, DamageKind};
 use crate::io::{DiskIo, Io, PathKind};
+use crate::lock::LockState;
 use crate::manifest::Manifest;
 use crate::record::{self, Kind};
 use crate::recover::{self, Found, Inventory, LOCK};
@@ -117,7 +118,7 @@ pub(crate) fn visit(
         PathKind::Other => return Err(OpenError::NotAFolder { path: path.to_path_buf() }),
         PathKind::Missing => return Err(OpenError::NotFound { path: path.to_path_buf() }),
     }
-    if let Some(pid) = io.lock_owner(&path.join(LOCK)).map_err(failed)? {
+    if let LockState::Held(pid) = io.lock_owner(&path.join(LOCK)).map_err(failed)? {
         return Err(OpenError::Locked { path: path.to_path_buf(), pid });
     }
     let Some(inventory) = Inventory::take_read_only(io, path)? else {

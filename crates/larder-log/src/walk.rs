@@ -42,7 +42,7 @@ impl<'a> Walk<'a> {
             if self.at > from && self.header_at(self.at)?.is_some() {
                 return Ok(Some(Event::Damage { from, to: self.at }));
             }
-            let word = self.bytes(self.at, ALIGN as usize)?;
+            let word = self.bytes(self.at, 8)?;
             if let Some(i) = word.iter().rposition(|byte| *byte != 0) {
                 any = true;
                 last = self.at + i as u64 + 1;

@@ -160,9 +160,7 @@ impl Committer {
             self.roll(0).map_err(|fault| self.shared.maintenance_error(&poisoned_by(fault)))?;
         }
         let shared = Arc::clone(&self.shared);
-        let result =
-            shared.compact(mode, &mut || self.sync().map_err(|e| shared.maintenance_error(&e)));
-        result
+        shared.compact(mode, &mut || self.sync().map_err(|e| shared.maintenance_error(&e)))
     }
 
     /// Syncs and marks when their time has come, and says when the next one is due.
@@ -362,6 +360,7 @@ impl Committer {
         for (oldest, lsn, frame_len) in std::mem::take(&mut group.tombstones) {
             self.active.segment.cover_tombstone(oldest, lsn, frame_len);
         }
+        self.active.segment.put_bytes.fetch_add(group.put_bytes, Ordering::Relaxed);
         self.advance(group.next_place(), now);
         self.data_lsn = self.written_lsn;
         self.shared.counters.groups.fetch_add(1, Ordering::Relaxed);
