@@ -130,7 +130,7 @@ impl Log {
         let options = options.clamped();
         let begun = clock::now();
         let lock = prepare_folder(&*io, path, &options)?;
-        let mut opened = recover::open(&io, path, &options)?;
+        let mut opened = recover::open(&io, path)?;
         opened.recovery.duration = clock::now().saturating_sub(begun);
         let recovery = opened.recovery;
         let health = Health::default();

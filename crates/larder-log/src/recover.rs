@@ -23,7 +23,7 @@ use crate::scan::{Body, Event, Frame, scan};
 use crate::segment::{self, FRAMES_START, Origin, Segment, SegmentHeader};
 use crate::tail::{self, Tail};
 use crate::writer::{Active, Start, write_header};
-use crate::{LogOptions, OpenError, Slot};
+use crate::{OpenError, Slot};
 
 mod inventory;
 
@@ -68,14 +68,10 @@ pub(crate) struct Opened {
 }
 
 /// Reads the folder, which is locked, and brings it into a state to go on from.
-pub(crate) fn open(
-    io: &Arc<dyn Io>,
-    dir: &Path,
-    _options: &LogOptions,
-) -> Result<Opened, OpenError> {
+pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path) -> Result<Opened, OpenError> {
     let failed = |action| move |error| OpenError::io(action, dir, error);
     let inventory = Inventory::take(&**io, dir)?;
-    let Some(inventory) = inventory else { return create(&**io, dir) };
+    let Some(mut inventory) = inventory else { return create(&**io, dir) };
     // The manifest may so far exist in the page cache only. It must be on the disk before anything
     // that follows from it is.
     io.sync_dir(dir).map_err(failed("sync"))?;
@@ -83,6 +79,10 @@ pub(crate) fn open(
     for name in &inventory.leftovers {
         io.unlink(&dir.join(name)).map_err(failed("tidy"))?;
     }
+    if !inventory.leftovers.is_empty() {
+        io.sync_dir(dir).map_err(failed("sync"))?;
+    }
+    inventory.manifest.void.clear();
     let mut loader = Loader {
         index: Index::new(u64::from_le_bytes(record::take(&inventory.manifest.store, 0))),
         segments: HashMap::new(),

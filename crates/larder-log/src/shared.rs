@@ -110,12 +110,14 @@ pub(crate) struct ManifestState {
     pub(crate) current: Manifest,
     next_segment: u64,
     pending: BTreeSet<u64>,
+    /// Removed, but the folder was not synced since: power loss may bring them back.
+    discarded: BTreeSet<u64>,
 }
 
 impl ManifestState {
     pub(crate) fn new(current: Manifest) -> Self {
         let next_segment = current.next_segment;
-        Self { current, next_segment, pending: BTreeSet::new() }
+        Self { current, next_segment, pending: BTreeSet::new(), discarded: BTreeSet::new() }
     }
 
     /// An id that no file ever had. Its file means nothing until the manifest lists it.
@@ -129,9 +131,16 @@ impl ManifestState {
         Some(id)
     }
 
-    /// The file of an allocated id is gone, or was never made.
+    /// The id turned out to be taken by a strange file.
     pub(crate) fn forget(&mut self, id: u32) {
         self.pending.remove(&u64::from(id));
+    }
+
+    /// The file of an allocated id was removed again.
+    pub(crate) fn discard(&mut self, id: u32) {
+        if self.pending.remove(&u64::from(id)) {
+            self.discarded.insert(u64::from(id));
+        }
     }
 
     /// The file of a retired id is gone for good.
@@ -153,10 +162,13 @@ impl ManifestState {
         let listed = |id: &u64| next.segments.iter().any(|segment| segment.id == *id);
         let pending: Vec<u64> = self.pending.iter().copied().filter(|id| !listed(id)).collect();
         next.void.extend(&pending);
+        next.void.extend(&self.discarded);
         next.void.sort_unstable();
         next.void.dedup();
         next.store(io, dir)?;
-        next.void.retain(|id| !pending.contains(id));
+        // Storing has synced the folder, too.
+        let discarded = std::mem::take(&mut self.discarded);
+        next.void.retain(|id| !pending.contains(id) && !discarded.contains(id));
         self.pending = pending.into_iter().collect();
         self.current = next;
         Ok(())
