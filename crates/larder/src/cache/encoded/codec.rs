@@ -10,7 +10,7 @@ use larder_core::BoxError;
 /// Records name their codec by number. A codec whose bytes change incompatibly needs a new number;
 /// a type whose meaning changes needs a new version in its [`Schema`](super::Schema).
 pub trait Codec<V>: fmt::Debug + Send + Sync + 'static {
-    /// The number in the record. Below 256 is larder's; yours is 256 or more.
+    /// The number in the record. Below 256 is larder's; yours is 256 to 32,767.
     fn id(&self) -> u16;
 
     /// Appends the bytes of `value` to `into`, which is not empty and stays as it is otherwise.

@@ -174,14 +174,15 @@ impl<V: Weight> Weight for Tagged<V> {
     }
 }
 
-/// Tags before the bytes of another codec.
+/// Tags before the bytes of another codec. Its number is that of the other one, with the highest
+/// bit set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "a codec around a codec")]
 pub struct TaggedCodec<C>(pub C);
 
 impl<V, C: Codec<V>> Codec<Tagged<V>> for TaggedCodec<C> {
     fn id(&self) -> u16 {
-        self.0.id() | 128
+        self.0.id() | 0x8000
     }
 
     fn encode(&self, value: &Tagged<V>, into: &mut Vec<u8>) -> Result<(), BoxError> {

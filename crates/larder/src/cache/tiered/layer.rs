@@ -212,12 +212,17 @@ impl Ticket {
         fate.set(UNDER_WAY);
         let by_version =
             matches!(change, Change::Write(_)) && matches!(condition, Condition::IfNewerThan(_));
+        let key = self.pass.key();
         let mut landed = self.pass.gate(layer.which).await;
         if landed.supersedes(self.pass.number(), by_version) {
-            fate.set(CONFIRMED);
+            if landed.is_past(self.pass.number()) {
+                fate.set(SETTLED);
+                fate.debts.pay(key, self.pass.number());
+            } else {
+                fate.set(CONFIRMED);
+            }
             return Ok(Answer::Superseded);
         }
-        let key = self.pass.key();
         let condition = match condition {
             // A layer that owes the key counts as not holding it.
             Condition::IfNewerThan(_) if fate.debts.owes(key) => Condition::Always,
@@ -240,7 +245,7 @@ impl Ticket {
         };
         match &answer {
             Ok(answer) if answer.settles(condition) => {
-                landed.note(self.pass.number(), by_version);
+                landed.settle(self.pass.number(), by_version);
                 fate.set(SETTLED);
                 fate.debts.pay(key, self.pass.number());
             }
@@ -257,10 +262,10 @@ impl Ticket {
         self.fate(layer).debts.owe(self.pass.key(), self.pass.number(), now);
     }
 
-    /// What `layer` does until its call in the background ends: not hold the key.
+    /// Lets `layer` count as not holding the key until its call in the background has ended well.
     pub(super) fn goes_on(&self, layer: CompositionLayer) {
         self.owe(layer);
-        // It may have ended between the outcome and the note.
+        // It may have ended before this note, and then pays no more.
         if self.fate(layer).get() == SETTLED {
             self.fate(layer).debts.pay(self.pass.key(), self.pass.number());
         }

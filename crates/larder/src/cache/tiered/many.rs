@@ -39,7 +39,11 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         let wanted: Vec<_> = asked.iter().map(|at| keys[*at]).collect();
         let far =
             if wanted.is_empty() { Ok(Vec::new()) } else { self.l2.tier.read_many(&wanted).await };
-        let far = self.judge_far(far, near_error, !open.is_empty())?;
+        // Whether a key would be told as missing on the word of a layer that was not heard.
+        let near_lacks = asked.iter().any(|at| near[*at].is_none());
+        let far_lacks = asked.len() < open.len()
+            || far.as_ref().is_ok_and(|far| far.iter().any(Option::is_none));
+        let far = self.judge_far(far, near_error, near_lacks, far_lacks)?;
 
         let mut far_of: Answers<V> = keys.iter().map(|_| None).collect();
         for (at, found) in asked.into_iter().zip(far) {
@@ -70,7 +74,8 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         &self,
         far: Result<Answers<V>, CacheError>,
         near_error: Option<CacheError>,
-        open: bool,
+        near_lacks: bool,
+        far_lacks: bool,
     ) -> Result<Answers<V>, CacheError> {
         let (error, layer) = match (far, near_error) {
             (Ok(far), None) => return Ok(far),
@@ -80,15 +85,14 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
                 return Err(failure("read", error));
             }
             (Ok(far), Some(error)) => {
-                let missing = far.iter().any(Option::is_none);
-                if !missing || !open || self.on_layer_error == OnLayerError::Miss {
+                if !far_lacks || self.on_layer_error == OnLayerError::Miss {
                     self.observer.degraded(Operation::Read, CompositionLayer::L1, &error);
                     return Ok(far);
                 }
                 (error, CompositionLayer::L1)
             }
             (Err(error), None) => {
-                if self.on_layer_error == OnLayerError::Miss {
+                if !near_lacks || self.on_layer_error == OnLayerError::Miss {
                     self.observer.degraded(Operation::Read, CompositionLayer::L2, &error);
                     return Ok(Vec::new());
                 }

@@ -60,6 +60,8 @@ pub(super) struct Landed {
     /// Of those that replace whatever is there. A write that is conditional on its version gives
     /// way to these only: between two such writes the versions decide.
     firm: u64,
+    /// Of those that the layer has confirmed, so that what it held before is gone.
+    settled: u64,
 }
 
 impl Landed {
@@ -68,11 +70,23 @@ impl Landed {
         number < if by_version { self.firm } else { self.any }
     }
 
+    /// Whether what the layer held when this call began is gone, by a later call.
+    pub(super) const fn is_past(&self, number: u64) -> bool {
+        number < self.settled
+    }
+
+    /// Notes that a call lands, or may land.
     pub(super) fn note(&mut self, number: u64, by_version: bool) {
         self.any = self.any.max(number);
         if !by_version {
             self.firm = self.firm.max(number);
         }
+    }
+
+    /// Notes that a call has landed, and that what was there before is gone.
+    pub(super) fn settle(&mut self, number: u64, by_version: bool) {
+        self.note(number, by_version);
+        self.settled = self.settled.max(number);
     }
 }
 
