@@ -33,6 +33,7 @@ pub mod history;
 mod law;
 pub mod laws;
 mod markdown;
+mod model;
 mod place;
 mod random;
 mod stage;

@@ -1,6 +1,7 @@
 //! What a law is given to work with.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,18 +16,18 @@ use crate::{Contract, Place, Random, Violation};
 ///
 /// Everything random comes from a seed that the report prints, except what keeps the names of two
 /// runs apart.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stage<S> {
     place: Place<S>,
     seed: u64,
     nonce: u64,
-    handed_out: AtomicU64,
+    handed_out: Arc<AtomicU64>,
 }
 
 impl<S: Contract> Stage<S> {
     /// A stage on `place`, with all randomness from `seed`.
     pub fn new(place: Place<S>, seed: u64) -> Self {
-        Self { place, seed, nonce: random_u64(), handed_out: AtomicU64::new(0) }
+        Self { place, seed, nonce: random_u64(), handed_out: Arc::default() }
     }
 
     /// Opens the store, which has to work.
@@ -64,6 +65,10 @@ impl<S: Contract> Stage<S> {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    pub(crate) const fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// The clock of the store; for laws that need [`Need::Clock`](crate::Need::Clock).

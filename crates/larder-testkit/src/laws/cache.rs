@@ -9,8 +9,9 @@ mod conditions;
 mod entry;
 mod life;
 mod many;
+mod model;
 mod pressure;
 mod value;
 
 pub(super) const THEMES: &[&[Law<SharedTier<Bytes>>]] =
-    &[value::LAWS, life::LAWS, conditions::LAWS, many::LAWS, pressure::LAWS];
+    &[value::LAWS, life::LAWS, conditions::LAWS, many::LAWS, model::LAWS, pressure::LAWS];

@@ -9,6 +9,7 @@ mod concurrency;
 mod histories;
 mod keys;
 mod log;
+mod model;
 mod reopen;
 mod scan;
 mod swap;
@@ -20,6 +21,7 @@ pub(super) const THEMES: &[&[Law<SharedConsensus>]] = &[
     scan::LAWS,
     truncate::LAWS,
     keys::LAWS,
+    model::LAWS,
     concurrency::LAWS,
     histories::LAWS,
     reopen::LAWS,

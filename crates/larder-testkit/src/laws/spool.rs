@@ -12,6 +12,7 @@ mod gather;
 mod limits;
 mod listing;
 mod many;
+mod model;
 mod payload;
 mod remove;
 mod reopen;
@@ -25,6 +26,7 @@ pub(super) const THEMES: &[&[Law<SharedSpool>]] = &[
     limits::LAWS,
     enumerate::LAWS,
     listing::LAWS,
+    model::LAWS,
     concurrency::LAWS,
     care::LAWS,
     reopen::LAWS,
