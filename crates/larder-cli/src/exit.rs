@@ -200,9 +200,20 @@ pub(crate) fn plain(error: &std::io::Error) -> String {
     }
 }
 
-/// The text on one line: control characters are shown, not obeyed.
+/// The text on one line: control characters are shown, not obeyed, and the system's words for an
+/// error do without its number.
 fn on_one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        push_shown(&mut line, before);
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    push_shown(&mut line, rest);
+    line
+}
+
+fn push_shown(line: &mut String, text: &str) {
     for c in text.chars() {
         if c.is_control() {
             let _ = write!(line, "{}", c.escape_default());
@@ -210,7 +221,6 @@ fn on_one_line(text: &str) -> String {
             line.push(c);
         }
     }
-    line
 }
 
 #[cfg(test)]
@@ -222,6 +232,12 @@ mod tests {
         let exit = Exit::failed("a\nb\u{1b}[31m");
         assert_eq!(exit.line(false), "larder: a\\nb\\u{1b}[31m");
         assert_eq!(exit.line(true).lines().count(), 1);
+    }
+
+    #[test]
+    fn the_numbers_of_the_system_are_left_out() {
+        let exit = Exit::failed("a: denied (os error 13): b (os error 2)");
+        assert_eq!(exit.line(false), "larder: a: denied: b");
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! From an address to an open store: what the commands and the daemon share.
 
 use bytes::Bytes;
-use larder::{SharedConsensus, SharedSpool, SharedTier, Spool};
+use larder::{Address, SharedConsensus, SharedSpool, SharedTier, Spool};
 
-use crate::exit::Exit;
+use crate::exit::{Code, Exit};
 
 /// Opens the spool at `uri`.
 pub(crate) async fn open_spool(uri: &str) -> Result<SharedSpool, Exit> {
     Ok(larder::open_spool(uri).await?)
+}
+
+/// Opens the consensus store at `uri`, which has to be there.
+pub(crate) async fn open_existing_consensus(uri: &str) -> Result<SharedConsensus, Exit> {
+    must_exist(uri)?;
+    open_consensus(uri).await
 }
 
 /// Opens the consensus store at `uri`.
@@ -15,13 +21,32 @@ pub(crate) async fn open_consensus(uri: &str) -> Result<SharedConsensus, Exit> {
     Ok(larder::open_consensus(uri).await?)
 }
 
+/// Refuses an address whose folder is not there: reading must not make one.
+pub(crate) fn must_exist(uri: &str) -> Result<(), Exit> {
+    let address: Address = uri.parse()?;
+    let folder = std::path::Path::new(address.place());
+    if address.scheme() != "log" || address.place().is_empty() || folder.exists() {
+        return Ok(());
+    }
+    Err(Exit::new(Code::NotFound, format!("{uri}: there is no folder {}", folder.display())))
+}
+
 /// Opens the cache tier at `uri`.
 pub(crate) async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, Exit> {
     Ok(larder::open_cache(uri).await?)
 }
 
-/// Runs `work` on the spool at `uri` and closes it, so that everything is on disk at the end.
+/// As [`with_new_spool`], for a spool that has to be there.
 pub(crate) async fn with_spool<T>(
+    uri: &str,
+    work: impl AsyncFnOnce(&SharedSpool) -> Result<T, Exit>,
+) -> Result<T, Exit> {
+    must_exist(uri)?;
+    with_new_spool(uri, work).await
+}
+
+/// Runs `work` on the spool at `uri` and closes it, so that everything is on disk at the end.
+pub(crate) async fn with_new_spool<T>(
     uri: &str,
     work: impl AsyncFnOnce(&SharedSpool) -> Result<T, Exit>,
 ) -> Result<T, Exit> {

@@ -14,7 +14,7 @@ use crate::{payload, stores};
 pub(crate) async fn run(args: ConsensusArgs, output: &mut Output) -> Result<(), Exit> {
     match args.action {
         ConsensusAction::Head { uri, key } => {
-            let store = stores::open_consensus(&uri).await?;
+            let store = stores::open_existing_consensus(&uri).await?;
             let head = store.head(&key).await.map_err(|error| Exit::from(error).at(&uri))?;
             let head = head
                 .ok_or_else(|| Exit::new(Code::NotFound, format!("{uri}: the key has no data")))?;
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: ConsensusArgs, output: &mut Output) -> Result<(), 
             cas(&store, &key, expected.0, new, output).await.map_err(|exit| exit.at(&uri))
         }
         ConsensusAction::Scan { uri, key, from, limit } => {
-            let store = stores::open_consensus(&uri).await?;
+            let store = stores::open_existing_consensus(&uri).await?;
             let versions = store.scan(&key, from, limit).await;
             for version in versions.map_err(|error| Exit::from(error).at(&uri))? {
                 let (seqno, data) = (version.seqno.0, STANDARD.encode(&version.data));
@@ -39,13 +39,13 @@ pub(crate) async fn run(args: ConsensusArgs, output: &mut Output) -> Result<(), 
             Ok(())
         }
         ConsensusAction::Truncate { uri, key, seqno } => {
-            let store = stores::open_consensus(&uri).await?;
+            let store = stores::open_existing_consensus(&uri).await?;
             let deleted = store.truncate(&key, seqno).await;
             let deleted = deleted.map_err(|error| Exit::from(error).at(&uri))?;
             output.line(&json!({ "deleted": deleted }), &deleted.to_string())
         }
         ConsensusAction::Keys { uri } => {
-            let store = stores::open_consensus(&uri).await?;
+            let store = stores::open_existing_consensus(&uri).await?;
             let mut keys = store.list_keys();
             while let Some(key) = keys.next().await {
                 let key = key.map_err(|error| Exit::from(error).at(&uri))?;

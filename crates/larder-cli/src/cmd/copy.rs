@@ -25,7 +25,7 @@ pub(crate) async fn run(
         return Err(Exit::usage(format!("{from} cannot be copied onto itself")));
     }
     stores::with_spool(from, async |source| {
-        stores::with_spool(to, async |target| copy(source, target, write, output).await).await
+        stores::with_new_spool(to, async |target| copy(source, target, write, output).await).await
     })
     .await
 }

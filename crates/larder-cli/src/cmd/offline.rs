@@ -60,6 +60,9 @@ fn exit(error: &OpenError) -> Exit {
         OpenError::NotAFolder { .. } => Code::Usage,
         _ => Code::Failed,
     };
+    if let OpenError::NotFound { path } = error {
+        return Exit::new(code, format!("{}: there is no log here", path.display()));
+    }
     Exit::new(code, chain(error))
 }
 

@@ -39,14 +39,14 @@ pub(crate) async fn run(
     if let Some(source) = single {
         // Read before the spool is opened: a slow producer should not hold its lock.
         let data = payload::read(&source).await?;
-        return stores::with_spool(uri, async |spool| {
+        return stores::with_new_spool(uri, async |spool| {
             let id = SpoolId::new(&SystemClock);
             spool.store(id, data, write.force_sync(), write.deadline_from_now()).await?;
             output.line(&json!({ "id": id.to_string() }), &id.to_string())
         })
         .await;
     }
-    stores::with_spool(uri, async |spool| put_files(spool, sources, write, output).await).await
+    stores::with_new_spool(uri, async |spool| put_files(spool, sources, write, output).await).await
 }
 
 /// Stores every file below `sources` and prints each id as soon as it is acknowledged.

@@ -100,7 +100,7 @@ pub(crate) struct Name(pub(crate) String);
 impl Config {
     /// Reads, checks and completes a config file.
     pub(crate) fn read(file: &Path) -> Result<Self, Exit> {
-        Self::read_raw(file)?.complete()
+        Self::read_raw(file)?.complete().map_err(|exit| exit.at(&file.display().to_string()))
     }
 
     /// Reads a config file as it is.
@@ -114,8 +114,37 @@ impl Config {
             .map_err(|error| Exit::usage(format!("{}:{}", file.display(), told(&text, &error))))
     }
 
+    /// Says which address the daemon could not open for its scheme.
+    fn check_schemes(&self) -> Result<(), Exit> {
+        let caches = self.cache.iter().flat_map(|(name, cache)| {
+            [(name, "l1", &cache.l1), (name, "l2", &cache.l2)].map(|(name, layer, uri)| {
+                (format!("cache.{}.{layer}", name.0), uri.as_ref(), &["memory"][..])
+            })
+        });
+        let stores: &[&str] = &["memory", "log"];
+        let spools = self
+            .spool
+            .iter()
+            .map(|(name, spool)| (format!("spool.{}.l1", name.0), spool.l1.as_ref(), stores));
+        let consensus = ("consensus.uri".to_owned(), self.consensus.uri.as_ref(), stores);
+        for (field, uri, known) in caches.chain(spools).chain([consensus]) {
+            let scheme = uri.and_then(|uri| uri.0.split_once(':')).map(|(scheme, _)| scheme);
+            if let Some(scheme) = scheme
+                && !known.iter().any(|known| known.eq_ignore_ascii_case(scheme))
+            {
+                let known = known.iter().map(|known| format!("{known}:")).collect::<Vec<_>>();
+                let known = known.join(", ");
+                return Err(Exit::usage(format!(
+                    "{field}: unknown scheme {scheme:?}: use {known}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Names the stores that were left to their defaults.
     pub(crate) fn complete(mut self) -> Result<Self, Exit> {
+        self.check_schemes()?;
         let default = || Name(DEFAULT.to_owned());
         if self.cache.is_empty() {
             self.cache.insert(default(), CacheConfig::default());
