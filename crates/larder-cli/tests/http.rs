@@ -267,6 +267,7 @@ async fn operators_see_health_metrics_status_and_a_page() {
 
 /// Bad input, and what it is answered with. Nothing of it may change anything.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 async fn bad_requests_are_refused_by_name_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = in_memory(folder.path());
