@@ -100,7 +100,7 @@ impl Log {
     /// As [`Log::open`].
     pub fn open_with(io: Arc<dyn Io>, path: &Path, options: LogOptions) -> Result<Self, OpenError> {
         let auto_compact = options.auto_compact;
-        let (log, committer) = Self::open_stepped(io, path, options)?;
+        let (log, committer) = Self::open_handle(io, path, options, false)?;
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
@@ -126,6 +126,15 @@ impl Log {
         io: Arc<dyn Io>,
         path: &Path,
         options: LogOptions,
+    ) -> Result<(Self, Committer), OpenError> {
+        Self::open_handle(io, path, options, true)
+    }
+
+    fn open_handle(
+        io: Arc<dyn Io>,
+        path: &Path,
+        options: LogOptions,
+        stepped: bool,
     ) -> Result<(Self, Committer), OpenError> {
         let options = options.clamped();
         let begun = clock::now();
@@ -171,7 +180,7 @@ impl Log {
         });
         tracing::debug!(path = %path.display(), recovery = ?shared.recovery, "opened the log");
         let committer = Committer::new(Arc::clone(&shared), opened.start);
-        let handle = Handle { shared, threads: Mutex::new(Vec::new()) };
+        let handle = Handle { shared, stepped, threads: Mutex::new(Vec::new()) };
         Ok((Self { handle: Arc::new(handle) }, committer))
     }
 
@@ -276,14 +285,17 @@ impl Log {
     /// could not be copied (they stay where they are; the rest was done), [`Error::NoSpace`],
     /// [`Error::Io`], [`Error::Closed`]. Nothing is lost in any case.
     pub fn compact(&self, mode: CompactMode) -> Result<CompactReport, Error> {
-        if self.handle.lock_threads().is_empty() {
+        if self.handle.stepped {
             // Stepped from outside: whoever steps has `Committer::compact`.
             return Err(Error::Closed);
         }
         if mode == CompactMode::Full {
             // So that the dead bytes of the present segment go, too.
             let rolled = self.shared().push_control(Item::Roll).wait(None);
-            if let Some(crate::Outcome::Failed(error)) = rolled {
+            // On a full disk there is all the more reason to go on.
+            if let Some(crate::Outcome::Failed(error)) = rolled
+                && !matches!(*error, crate::WriteError::NoSpace)
+            {
                 return Err(self.shared().maintenance_error(&error));
             }
         }
@@ -414,6 +426,8 @@ impl Log {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
+    /// Somebody else steps the committer: waiting for it here would be for ever.
+    stepped: bool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -441,8 +455,7 @@ impl Handle {
     fn close(&self) -> Option<crate::Outcome> {
         let threads = std::mem::take(&mut *self.lock_threads());
         let ticket = self.shutdown();
-        if threads.is_empty() {
-            // Stepped from outside, or being closed by another thread.
+        if self.stepped {
             return ticket.wait(Some(Duration::ZERO));
         }
         let outcome = ticket.wait(None);

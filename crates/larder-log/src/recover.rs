@@ -203,7 +203,7 @@ impl Loader {
                 self.max_lsn = self.max_lsn.max(frame.header.lsn);
             }
         }
-        let floor = if clean { manifest.next_lsn - 1 } else { manifest.durable_lsn };
+        let floor = if clean { manifest.next_lsn.saturating_sub(1) } else { manifest.durable_lsn };
         let divided = tail::divide(scan, found.header.origin, found.header.base_lsn, floor);
         Ok(OpenTail { found, divided, clean })
     }

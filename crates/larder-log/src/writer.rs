@@ -157,7 +157,11 @@ impl Committer {
             && self.refusal().is_none()
             && self.active.offset > FRAMES_START
         {
-            self.roll(0).map_err(|fault| self.shared.maintenance_error(&poisoned_by(fault)))?;
+            match self.roll(0) {
+                // On a full disk there is all the more reason to go on.
+                Ok(()) | Err(Fault::NoSpace) => {}
+                Err(Fault::Failed(error)) => return Err(self.shared.maintenance_error(&error)),
+            }
         }
         let shared = Arc::clone(&self.shared);
         shared.compact(mode, &mut || self.sync().map_err(|e| shared.maintenance_error(&e)))

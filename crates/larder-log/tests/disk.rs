@@ -275,3 +275,41 @@ fn verify_agrees_with_open_and_changes_nothing() {
         Err(OpenError::NotFound { .. })
     ));
 }
+
+#[test]
+fn open_refuses_what_is_not_its_own_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |path: &std::path::Path| Log::open(path, LogOptions::default()).unwrap_err();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let error = open(&file);
+    assert!(matches!(error, OpenError::NotAFolder { .. }), "{error}");
+    assert!(error.to_string().contains("file is not a folder"), "{error}");
+    let error = open(dir.path());
+    assert!(matches!(&error, OpenError::Foreign { name, .. } if name == "file"), "{error}");
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "the stranger's folder was changed");
+    let missing = LogOptions { create_missing: false, ..LogOptions::default() };
+    let nowhere = dir.path().join("nowhere");
+    assert!(matches!(Log::open(&nowhere, missing), Err(OpenError::NotFound { .. })));
+    assert!(!nowhere.exists());
+    let error = open(&file.join("below"));
+    assert!(error.to_string().contains("below"), "{error}");
+}
+
+#[test]
+fn closing_twice_and_from_two_threads_waits_for_the_same_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    put(&log, 1, payload(1, 100_000), Durability::Process);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                log.close().unwrap();
+                // The lock is free once any of them has returned.
+                drop(larder_log::verify(dir.path()).unwrap());
+            });
+        }
+    });
+    log.close().unwrap();
+}
