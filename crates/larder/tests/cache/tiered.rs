@@ -283,6 +283,20 @@ async fn many_reads_leave_a_stale_near_value_to_the_policy() {
 }
 
 #[tokio::test]
+async fn a_stale_near_value_answers_for_a_far_layer_that_is_down() {
+    let clock = ManualClock::default();
+    for meaning in [OnLayerError::Miss, OnLayerError::Fail] {
+        let (l1, l2, builder) = two(&clock);
+        let tiered = builder.on_layer_error(meaning).build();
+        l1.plant("k", text("stale").with_stale_after(clock.now(), Duration::ZERO)).await;
+        l2.fail(Op::Read);
+        let found = tiered.read_many(&[key("k")]).await.unwrap();
+        assert_eq!(found[0].as_ref().unwrap().value.data, Bytes::from("stale"));
+        assert_eq!(data(&tiered, "k").await, Some(Bytes::from("stale")));
+    }
+}
+
+#[tokio::test]
 async fn the_outcome_of_a_write_names_the_layer_that_failed() {
     let clock = ManualClock::default();
     let (l1, l2, builder) = two(&clock);

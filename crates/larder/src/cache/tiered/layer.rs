@@ -304,3 +304,6 @@ impl Fate {
         self.state.load(Ordering::SeqCst)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -307,6 +307,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_refill_that_waits_for_another_gives_way_to_a_write_that_begins_meanwhile() {
+        let order = Arc::new(Order::new());
+        let token = order.token(key());
+        let landing = order.land(key(), token).await;
+        let waiting = {
+            let order = Arc::clone(&order);
+            tokio::spawn(async move { order.land(key(), token).await.is_some() })
+        };
+        tokio::task::yield_now().await;
+        let _write = order.begin(key());
+        drop(landing);
+        assert!(!waiting.await.unwrap());
+    }
+
+    #[tokio::test]
     async fn a_clear_voids_reads_that_are_under_way() {
         let order = Arc::new(Order::new());
         let token = order.token(key());

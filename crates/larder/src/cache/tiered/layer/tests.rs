@@ -1,0 +1,106 @@
+use bytes::Bytes;
+use larder_core::{ManualClock, Now, Version};
+
+use super::*;
+use crate::cache::MemoryCache;
+
+struct Bench {
+    clock: SharedClock,
+    order: Arc<Order>,
+    l1: Arc<Debts>,
+    l2: Layer<MemoryCache<Bytes>>,
+}
+
+fn key() -> KeyRef<'static> {
+    KeyRef::new("k").unwrap()
+}
+
+fn write(value: &[u8]) -> Change<Bytes> {
+    Change::Write(CacheValue::new(Bytes::copy_from_slice(value)))
+}
+
+impl Bench {
+    fn new() -> Self {
+        let debts = |layer| Arc::new(Debts::new("test", layer));
+        let l2 = Layer {
+            tier: MemoryCache::builder(1 << 20).build(),
+            which: CompositionLayer::L2,
+            debts: debts("l2"),
+            ttl_max: None,
+        };
+        let clock = ManualClock::default().shared();
+        Self { clock, order: Arc::new(Order::new()), l1: debts("l1"), l2 }
+    }
+
+    fn ticket(&self) -> Arc<Ticket> {
+        Ticket::new(&self.order, key(), &self.clock, [&self.l1, &self.l2.debts])
+    }
+
+    async fn land(&self, ticket: &Ticket, change: Change<Bytes>) -> Result<Answer, CacheError> {
+        ticket.land(&self.l2, change, Condition::Always).await
+    }
+
+    fn stored(&self) -> Option<Bytes> {
+        match self.l2.tier.read_now(key()) {
+            Now::Hit(found) => Some(found.value.data),
+            _ => None,
+        }
+    }
+
+    fn owes(&self) -> bool {
+        self.l2.debts.owes(key())
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_was_overtaken_does_not_land_and_pays_its_debt() {
+    let bench = Bench::new();
+    let (first, second) = (bench.ticket(), bench.ticket());
+    first.goes_on(CompositionLayer::L2);
+    assert!(bench.owes());
+    bench.land(&second, write(b"new")).await.unwrap();
+    assert_eq!(bench.land(&first, write(b"old")).await.unwrap(), Answer::Superseded);
+    assert_eq!(bench.stored(), Some(Bytes::from("new")));
+    drop((first, second));
+    assert!(!bench.owes());
+}
+
+#[tokio::test]
+async fn a_write_that_a_remove_has_overtaken_does_not_land() {
+    let bench = Bench::new();
+    let (first, second) = (bench.ticket(), bench.ticket());
+    bench.land(&second, Change::Remove).await.unwrap();
+    let value = CacheValue::new(Bytes::from("old")).with_version(Version::from_parts(9, 1));
+    let condition = Condition::IfNewerThan(Version::from_parts(9, 1));
+    let answer = first.land(&bench.l2, Change::Write(value), condition).await.unwrap();
+    assert_eq!((answer, bench.stored()), (Answer::Superseded, None));
+}
+
+#[tokio::test]
+async fn a_debt_stays_when_the_later_change_was_refused() {
+    let bench = Bench::new();
+    let (first, second) = (bench.ticket(), bench.ticket());
+    first.goes_on(CompositionLayer::L2);
+    assert!(bench.land(&second, write(&[0; 2 << 20])).await.is_err());
+    assert_eq!(bench.land(&first, write(b"old")).await.unwrap(), Answer::Superseded);
+    drop((first, second));
+    assert!(bench.owes());
+}
+
+#[tokio::test]
+async fn a_background_call_that_ended_before_it_was_noted_owes_nothing() {
+    let bench = Bench::new();
+    let ticket = bench.ticket();
+    bench.land(&ticket, write(b"new")).await.unwrap();
+    ticket.goes_on(CompositionLayer::L2);
+    assert!(!bench.owes());
+}
+
+#[tokio::test]
+async fn a_change_that_no_layer_took_owes_nothing() {
+    let bench = Bench::new();
+    let ticket = bench.ticket();
+    assert!(bench.land(&ticket, write(&[0; 2 << 20])).await.is_err());
+    drop(ticket);
+    assert!(!bench.owes() && !bench.l1.owes(key()));
+}
