@@ -20,7 +20,7 @@
 //! | `reader`, `index` | reading |
 //! | `recover`, `scan`, `tail` | opening |
 //! | `verify`, `dump`, `walk` | checking from outside |
-//! | `compact`, `acknowledge`, `damage`, `health` | space and damage |
+//! | `compact`, `acknowledge`, `damage`, `health`, `spare` | space and damage |
 //! | `record`, `segment`, `manifest` | the format |
 //! | `io`, `lock`, `clock`, `sim` | the only doors to the disk and to time, and a simulated disk |
 
@@ -48,6 +48,7 @@ mod segment;
 mod shared;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod spare;
 mod tail;
 mod ticket;
 mod verify;

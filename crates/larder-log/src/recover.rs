@@ -21,6 +21,7 @@ use crate::manifest::{self, Listed, Manifest, ManifestFault, StoreFault};
 use crate::record::{self, Commit, HEADER_LEN, Header, Kind, header_crc};
 use crate::scan::{Body, Event, Frame, scan};
 use crate::segment::{self, FRAMES_START, Origin, Segment, SegmentHeader};
+use crate::spare;
 use crate::tail::{self, Tail};
 use crate::writer::{Active, Start, write_header};
 use crate::{OpenError, Slot};
@@ -550,7 +551,11 @@ pub(crate) fn is_ours(name: &str) -> bool {
 
 /// Whether a name does not speak against making a log in its folder.
 pub(crate) fn is_harmless(name: &str) -> bool {
-    is_ours(name) || name == manifest::TEMPORARY || name == "lost+found" || name.starts_with('.')
+    is_ours(name)
+        || name == manifest::TEMPORARY
+        || name == spare::NAME
+        || name == "lost+found"
+        || name.starts_with('.')
 }
 
 /// What a manifest fault means for an open.

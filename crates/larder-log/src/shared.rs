@@ -9,12 +9,14 @@ use std::time::Duration;
 use crate::batch::{Durability, Op};
 use crate::budget::{Budget, Permit};
 use crate::damage::DamageList;
+use crate::error::is_no_space;
 use crate::health::Health;
 use crate::index::{Index, Location};
 use crate::io::{Io, Lock};
 use crate::manifest::{Manifest, StoreFault};
 use crate::recover::Recovery;
 use crate::segment::{SEGMENT_ID_MAX, Segment};
+use crate::spare::Spare;
 use crate::ticket::{Ticket, TicketState};
 use crate::{LogOptions, WriteError};
 
@@ -112,12 +114,19 @@ pub(crate) struct ManifestState {
     pending: BTreeSet<u64>,
     /// Removed, but the folder was not synced since: power loss may bring them back.
     discarded: BTreeSet<u64>,
+    spare: Spare,
 }
 
 impl ManifestState {
     pub(crate) fn new(current: Manifest) -> Self {
         let next_segment = current.next_segment;
-        Self { current, next_segment, pending: BTreeSet::new(), discarded: BTreeSet::new() }
+        Self {
+            current,
+            next_segment,
+            pending: BTreeSet::new(),
+            discarded: BTreeSet::new(),
+            spare: Spare::default(),
+        }
     }
 
     /// An id that no file ever had. Its file means nothing until the manifest lists it.
@@ -165,7 +174,18 @@ impl ManifestState {
         next.void.extend(&self.discarded);
         next.void.sort_unstable();
         next.void.dedup();
-        next.store(io, dir)?;
+        match next.store(io, dir) {
+            Err(StoreFault::Unchanged(error)) if is_no_space(&error) => {
+                if !self.spare.release(io, dir) {
+                    return Err(StoreFault::Unchanged(error));
+                }
+                next.store(io, dir)?;
+            }
+            stored => {
+                stored?;
+                self.spare.hold(io, dir);
+            }
+        }
         // Storing has synced the folder, too.
         let discarded = std::mem::take(&mut self.discarded);
         next.void.retain(|id| !pending.contains(id) && !discarded.contains(id));

@@ -52,6 +52,7 @@ struct State {
     plan: BTreeMap<u64, Fault>,
     dead: bool,
     full: bool,
+    capacity: Option<u64>,
     read_errors: u64,
 }
 
@@ -68,6 +69,7 @@ impl SimDisk {
             plan: BTreeMap::new(),
             dead: false,
             full: false,
+            capacity: None,
             read_errors: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -91,6 +93,16 @@ impl SimDisk {
     /// From now on every write that needs room fails, until it is called with false.
     pub fn set_full(&self, full: bool) {
         self.lock().full = full;
+    }
+
+    /// From now on the files can take up so many bytes together.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.lock().capacity = Some(bytes);
+    }
+
+    /// Bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.lock().used()
     }
 
     /// The next so many reads fail.
@@ -168,6 +180,7 @@ impl SimDisk {
             plan: BTreeMap::new(),
             dead: false,
             full: false,
+            capacity: None,
             read_errors: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -182,6 +195,19 @@ impl State {
     fn find(&self, path: &Path) -> Option<u64> {
         let (dir, name) = split(path)?;
         self.dirs.get(&dir)?.now.get(&name).copied()
+    }
+
+    fn used(&self) -> u64 {
+        let ids = self.dirs.values().flat_map(|dir| dir.now.values());
+        ids.filter_map(|id| self.images.get(id)).map(Image::reserved).sum()
+    }
+
+    /// Whether a file cannot grow up to `end`.
+    fn lacks_room(&self, id: u64, end: u64) -> bool {
+        let held = self.images.get(&id).map_or(0, Image::reserved);
+        let more = end.saturating_sub(held);
+        more > 0
+            && (self.full || self.capacity.is_some_and(|capacity| self.used() + more > capacity))
     }
 
     fn check_alive(&self) -> io::Result<()> {
@@ -381,10 +407,10 @@ impl File for SimFile {
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         let (fault, full) = {
             let mut state = self.disk.lock();
-            (state.step()?, state.full)
+            let end = offset + bytes.len() as u64;
+            (state.step()?, state.lacks_room(self.id, end))
         };
         self.with(|image, random| {
-            let grows = offset + bytes.len() as u64 > image.reserved();
             match fault {
                 Some(Fault::Crash) => {
                     let part = random.below(bytes.len() as u64 + 1);
@@ -397,7 +423,7 @@ impl File for SimFile {
                     image.write(offset, &bytes[..part]);
                     Ok(part)
                 }
-                fault if fault == Some(Fault::NoSpace) || (full && grows) => {
+                fault if fault == Some(Fault::NoSpace) || full => {
                     // What still fits is written: a short write first, then the error.
                     let room = image.reserved().saturating_sub(offset);
                     let part = usize::try_from(room).unwrap_or(0).min(bytes.len());
@@ -433,7 +459,7 @@ impl File for SimFile {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         let (fault, full) = {
             let mut state = self.disk.lock();
-            (state.step()?, state.full)
+            (state.step()?, state.lacks_room(self.id, offset + len))
         };
         self.disk.lock().check_alive()?;
         if fault == Some(Fault::NoSpace) || full {

@@ -247,6 +247,11 @@ fn store() -> SimDisk {
     disk
 }
 
+fn last_segment(disk: &SimDisk) -> u64 {
+    let files = disk.files(Path::new(DIR));
+    files.iter().filter(|file| file.to_string_lossy().ends_with(".log")).count() as u64
+}
+
 fn segment(n: u64) -> std::path::PathBuf {
     Path::new(DIR).join(format!("seg-{n:016x}.log"))
 }
@@ -291,8 +296,8 @@ fn vanished_segment_is_named() {
 
 #[test]
 fn vanished_tail_is_named() {
-    let last = store().files(Path::new(DIR)).len() as u64 - 1;
     let disk = store();
+    let last = last_segment(&disk);
     disk.lose(&segment(last));
     let (log, _committer) = open(&disk);
     assert!(log.damaged(1).iter().any(|d| d.what == DamageKind::Vanished && d.segment == last));
@@ -320,7 +325,7 @@ fn foreign_segment_in_the_place_of_one_is_named() {
 
 #[test]
 fn copied_segment_under_another_name_is_named_and_never_overwritten() {
-    let next = store().files(Path::new(DIR)).len() as u64;
+    let next = last_segment(&store()) + 1;
     structural(|disk| copy(disk, &store(), 1, next), DamageKind::Misplaced, next);
     structural(|disk| copy(disk, &store(), 1, 3), DamageKind::Misplaced, 3);
 }
@@ -633,4 +638,36 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut SimRandom) {
             bytes[at..end].copy_from_slice(&part[..end - at]);
         }
     }
+}
+
+#[test]
+fn full_disk_is_emptied_by_deleting_and_compacting() {
+    let disk = SimDisk::new(21);
+    let (log, mut committer) = open(&disk);
+    for n in 0..60 {
+        put(&log, n, 900, Durability::Power);
+        settle(&mut committer);
+    }
+    disk.set_capacity(disk.used());
+    let refused = put(&log, 100, 9000, Durability::Power);
+    settle(&mut committer);
+    assert!(matches!(*failure(&refused), WriteError::NoSpace));
+    for n in 0..50 {
+        let mut ticket = delete(&log, n);
+        settle(&mut committer);
+        if !is_done(&ticket) {
+            // What deletes may use is used up; what is dead by now makes room for more.
+            let report = committer.compact(CompactMode::Full).unwrap();
+            assert!(report.removed_segments > 2, "{report:?}");
+            ticket = delete(&log, n);
+            settle(&mut committer);
+        }
+        assert!(is_done(&ticket), "{n}");
+    }
+    let accepted = put(&log, 100, 9000, Durability::Power);
+    settle(&mut committer);
+    assert!(is_done(&accepted));
+    drop((committer, log));
+    let (log, _committer) = open(&disk.crash(1));
+    assert_eq!(log.recovery().entries, 11);
 }

@@ -1,0 +1,52 @@
+//! A little room put by, for the one write that a full disk must not refuse: the manifest that lets
+//! dead segments go.
+
+use std::io;
+use std::path::Path;
+
+use crate::io::{Io, write_all};
+
+pub(crate) const NAME: &str = "SPARE";
+/// Room for the manifest of some thousand segments.
+const BYTES: u64 = 256 << 10;
+
+/// Whether the room is there.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    held: bool,
+}
+
+impl Spare {
+    /// Puts the room by, if that has not been done. Not being able to is no failure.
+    pub(crate) fn hold(&mut self, io: &dyn Io, dir: &Path) {
+        if !self.held {
+            self.held = match make(io, dir) {
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => true,
+                Err(_) => {
+                    // Half of it would only take what little room there is.
+                    let _ = io.unlink(&dir.join(NAME));
+                    false
+                }
+            };
+        }
+    }
+
+    /// Gives the room up; whether that has helped.
+    pub(crate) fn release(&mut self, io: &dyn Io, dir: &Path) -> bool {
+        self.held = false;
+        io.unlink(&dir.join(NAME)).is_ok()
+    }
+}
+
+fn make(io: &dyn Io, dir: &Path) -> io::Result<()> {
+    let file = io.create(&dir.join(NAME))?;
+    match file.allocate(0, BYTES) {
+        // Where blocks cannot be reserved they are written.
+        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported) => {
+            let zeros = vec![0; usize::try_from(BYTES).unwrap_or(0)];
+            write_all(&*file, &[&zeros], 0)
+        }
+        made => made,
+    }
+}
