@@ -76,6 +76,55 @@ pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
     }
 }
 
+/// Checks the address of a spool as far as that goes without opening it.
+///
+/// # Errors
+/// [`OpenError::Address`].
+pub fn check_spool(uri: &str) -> Result<(), OpenError> {
+    let mut address: Address = uri.parse()?;
+    match address.scheme() {
+        "memory" => {
+            memory_capacity(&mut address)?;
+            address.take_count("max_entries")?;
+            Ok(address.finish(&["capacity", "max_entries"])?)
+        }
+        #[cfg(feature = "log")]
+        "log" => Ok(log::spool_options(address).map(drop)?),
+        _ => Err(unknown_scheme(&address, "spool", SPOOLS)),
+    }
+}
+
+/// Checks the address of a consensus store as far as that goes without opening it.
+///
+/// # Errors
+/// As [`check_spool`].
+pub fn check_consensus(uri: &str) -> Result<(), OpenError> {
+    let address: Address = uri.parse()?;
+    match address.scheme() {
+        "memory" => check_memory(address),
+        #[cfg(feature = "log")]
+        "log" => Ok(log::consensus_options(address).map(drop)?),
+        _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
+    }
+}
+
+/// Checks the address of a cache tier as far as that goes without opening it.
+///
+/// # Errors
+/// As [`check_spool`].
+pub fn check_cache(uri: &str) -> Result<(), OpenError> {
+    let address: Address = uri.parse()?;
+    match address.scheme() {
+        "memory" => check_memory(address),
+        _ => Err(unknown_scheme(&address, "cache", CACHES)),
+    }
+}
+
+fn check_memory(mut address: Address) -> Result<(), OpenError> {
+    memory_capacity(&mut address)?;
+    Ok(address.finish(&["capacity"])?)
+}
+
 /// Opens the cache tier at `uri` for values of any type, which only memory can hold.
 ///
 /// Other tiers hold bytes: `None` for their schemes; put an [`Encoded`](crate::cache::Encoded) over
@@ -192,23 +241,37 @@ mod log {
     const PARAMETERS: [&str; 6] =
         ["segment", "max_bytes", "max_entries", "max_payload", "sync_interval", "store_deadline"];
 
-    pub(super) async fn open_spool(mut address: Address) -> Result<SharedSpool, OpenError> {
+    pub(super) async fn open_spool(address: Address) -> Result<SharedSpool, OpenError> {
+        let (path, options) = spool_options(address)?;
+        blocking(path, move |path| LogSpool::open(path, options)).await.map(SharedSpool::new)
+    }
+
+    pub(super) async fn open_consensus(address: Address) -> Result<SharedConsensus, OpenError> {
+        let (path, options) = consensus_options(address)?;
+        blocking(path, move |path| LogConsensus::open(path, options))
+            .await
+            .map(SharedConsensus::new)
+    }
+
+    pub(super) fn spool_options(
+        mut address: Address,
+    ) -> Result<(PathBuf, LogSpoolOptions), AddressError> {
         let path = folder(&address)?;
         let mut options = LogSpoolOptions { log: log_options(&mut address)?, ..Default::default() };
         if let Some(deadline) = address.take_duration("store_deadline")? {
             options.store_deadline = deadline;
         }
         address.finish(&PARAMETERS)?;
-        blocking(path, move |path| LogSpool::open(path, options)).await.map(SharedSpool::new)
+        Ok((path, options))
     }
 
-    pub(super) async fn open_consensus(mut address: Address) -> Result<SharedConsensus, OpenError> {
+    pub(super) fn consensus_options(
+        mut address: Address,
+    ) -> Result<(PathBuf, LogOptions), AddressError> {
         let path = folder(&address)?;
         let options = log_options(&mut address)?;
         address.finish(&PARAMETERS[..5])?;
-        blocking(path, move |path| LogConsensus::open(path, options))
-            .await
-            .map(SharedConsensus::new)
+        Ok((path, options))
     }
 
     fn folder(address: &Address) -> Result<PathBuf, AddressError> {
