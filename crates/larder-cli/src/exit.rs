@@ -65,10 +65,16 @@ impl Exit {
     }
 
     /// The same end, with `place` in front of the message.
-    pub(crate) fn at(mut self, place: &str) -> Self {
-        if !self.message.is_empty() && !self.message.contains(place) {
-            self.message = format!("{place}: {}", self.message);
+    pub(crate) fn at(self, place: &str) -> Self {
+        if self.message.is_empty() || self.message.contains(place) {
+            return self;
         }
+        self.in_front(place)
+    }
+
+    /// The same end, with `words` in front of the message whatever it says.
+    pub(crate) fn in_front(mut self, words: &str) -> Self {
+        self.message = format!("{words}: {}", self.message);
         self
     }
 

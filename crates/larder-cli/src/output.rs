@@ -2,6 +2,8 @@
 
 use std::io::{BufWriter, Stdout, Write};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -42,6 +44,14 @@ impl Output {
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Exit> {
         self.bytes(text.as_bytes())?;
         self.bytes(b"\n")
+    }
+
+    /// Writes a payload byte for byte, or in base64 when JSON was asked for.
+    pub(crate) fn payload(&mut self, data: &[u8]) -> Result<(), Exit> {
+        if self.json {
+            return self.object(&serde_json::json!({ "data": STANDARD.encode(data) }));
+        }
+        self.bytes(data)
     }
 
     /// Writes bytes as they are.

@@ -28,6 +28,9 @@ fn payloads_go_through_a_spool_byte_for_byte() {
     assert_eq!(id.len(), 32);
     assert_eq!(run(&["spool", "get", &uri, id]).ok().stdout, payload);
 
+    let data = &run(&["spool", "get", &uri, id, "--json"]).ok().objects()[0]["data"];
+    assert!(data.as_str().unwrap().starts_with("AAECAwQF"));
+
     let empty = run_with(&["spool", "put", &uri], b"").ok().text();
     assert!(run(&["spool", "get", &uri, empty.trim()]).ok().stdout.is_empty());
 
@@ -363,6 +366,12 @@ const REFUSED: &[(&str, &[&str], i32, &str)] = &[
         2,
         "consensus.uri: unknown scheme \"lag\"",
     ),
+    (
+        "config: unknown parameter",
+        &["config", "check", "{D}/parameter.toml"],
+        2,
+        "spool.a.l1: unknown parameter \"sgment\"",
+    ),
     ("config: no TOML", &["config", "check", "{D}/file"], 2, "file:1: "),
     ("serve: misspelt config", &["serve", "--config", "{D}/field.toml"], 2, "did you mean uri?"),
     ("serve: other address", &["serve", "--listen", "0.0.0.0:0"], 2, "only loopback"),
@@ -422,6 +431,8 @@ fn prepare(folder: &std::path::Path) {
     fs::write(folder.join("section.toml"), "\n[spol.default]\n").unwrap();
     fs::write(folder.join("field.toml"), "[consensus]\nurl = \"memory:\"\n").unwrap();
     fs::write(folder.join("scheme.toml"), "[consensus]\nuri = \"lag:./x\"\n").unwrap();
+    let parameter = "[spool.a]\nl1 = \"log:./x?sgment=1MiB\"\n";
+    fs::write(folder.join("parameter.toml"), parameter).unwrap();
     let newer = folder.join("newer");
     let config = format!(
         "[spool.default]\nl1 = \"log:{}\"\n[consensus]\nuri = \"memory:\"\n",

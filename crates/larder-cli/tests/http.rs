@@ -459,6 +459,49 @@ async fn clients_that_stand_still_are_let_go() {
 }
 
 #[tokio::test]
+async fn a_spool_that_is_full_says_when_to_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[spool.default]\nl1 = \"memory:?capacity=1KiB\"\n";
+    let daemon = Daemon::configured(folder.path(), config);
+    daemon.call(Call::post("/v1/spool/default", vec![0; 1_000])).await.is(201);
+    let full = daemon.call(Call::post("/v1/spool/default", vec![0; 1_000])).await;
+    assert!(full.fails(503, "full").header("retry-after").is_some());
+    let large = daemon.call(Call::post("/v1/spool/default", vec![0; 2_000])).await;
+    large.fails(413, "too-large");
+}
+
+#[tokio::test]
+async fn an_unhealthy_spool_refuses_writes_serves_reads_and_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path());
+    let stored = daemon.call(Call::post("/v1/spool/default", "kept")).await.is(201);
+    let path = format!("/v1/spool/default/{}", stored.json()["id"].as_str().unwrap());
+    daemon.terminate();
+    let spool = folder.path().join("spool");
+    std::fs::remove_file(spool.join("MANIFEST")).unwrap();
+
+    let daemon = Daemon::start(folder.path());
+    let refused = daemon.call(Call::post("/v1/spool/default", "x")).await.fails(503, "unhealthy");
+    assert!(refused.header("retry-after").is_some());
+    let ready = daemon.call(Call::get("/readyz")).await.is(503);
+    let reason = ready.json()["reasons"][0].as_str().unwrap().to_owned();
+    assert!(reason.starts_with("spool default: "), "{reason}");
+    daemon.call(Call::get("/healthz")).await.is(200);
+    assert_eq!(daemon.call(Call::get(&path)).await.is(200).body, "kept");
+    daemon.call(Call::get("/v1/spool/default")).await.is(200);
+    daemon.call(Call::put("/v1/cache/default/k", "v")).await.is(204);
+    let metrics = daemon.call(Call::get("/metrics")).await.is(200).body;
+    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+    assert!(metrics.contains("larder_spool_healthy{spool=\"default\"} 0"), "{metrics}");
+    daemon.terminate();
+
+    run(&["spool", "acknowledge", &support::log_uri(&spool)]).ok();
+    let daemon = Daemon::start(folder.path());
+    daemon.call(Call::get("/readyz")).await.is(200);
+    daemon.call(Call::post("/v1/spool/default", "x")).await.is(201);
+}
+
+#[tokio::test]
 async fn sigterm_lets_running_requests_finish() {
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = in_memory(folder.path());

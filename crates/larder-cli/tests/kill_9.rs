@@ -109,9 +109,9 @@ async fn spool_until_killed(address: String, mut known: Known) -> (Known, u64, u
     let (mut stores, mut removes) = (0, 0);
     let Ok(mut client) = Client::connect(&address).await else { return (known, 0, 0) };
     loop {
-        let choice = random_u64() % 10;
+        let choice = random_u64() % 100;
         let picked = known.stored.keys().next().cloned();
-        if let Some(id) = picked.filter(|_| choice < 4) {
+        if let Some(id) = picked.filter(|_| choice < 45) {
             let path = format!("/v1/spool/default/{id}");
             let before = known.stored.remove(&id).unwrap();
             // Until it is answered the entry may be there or not.

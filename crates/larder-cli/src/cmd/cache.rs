@@ -14,7 +14,7 @@ pub(crate) async fn run(args: CacheArgs, output: &mut Output) -> Result<(), Exit
     match args.action {
         CacheAction::Get { uri, key } => {
             let found = find(&uri, &key).await?;
-            output.bytes(&found.value.data)
+            output.payload(&found.value.data)
         }
         CacheAction::Put { uri, key, file, ttl, stale_after } => {
             let key = KeyRef::new(&key)?;

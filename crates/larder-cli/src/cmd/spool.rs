@@ -21,7 +21,7 @@ pub(crate) async fn run(args: SpoolArgs, output: &mut Output) -> Result<(), Exit
         SpoolAction::Put { uri, sources, write } => put::run(&uri, sources, &write, output).await,
         SpoolAction::Get { uri, id } => {
             let data = stores::with_spool(&uri, async |spool| Ok(spool.load(id).await?)).await?;
-            output.bytes(&data)
+            output.payload(&data)
         }
         SpoolAction::Rm { uri, ids, no_sync } => {
             let count = ids.len();

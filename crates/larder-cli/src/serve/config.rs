@@ -8,6 +8,7 @@ use std::time::Duration;
 use larder::Address;
 use larder::address::parse_bytes;
 use larder::compose::{AnyReadPolicy, AnyWritePolicy, RefillPolicy};
+use larder::registry::{OpenError, check_cache, check_consensus, check_spool};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
@@ -18,6 +19,8 @@ use crate::stores::log_uri;
 const DEFAULT: &str = "default";
 /// A config is small; anything larger is the wrong file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+type Check = fn(&str) -> Result<(), OpenError>;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Deserialize)]
@@ -114,37 +117,25 @@ impl Config {
             .map_err(|error| Exit::usage(format!("{}:{}", file.display(), told(&text, &error))))
     }
 
-    /// Says which address the daemon could not open for its scheme.
-    fn check_schemes(&self) -> Result<(), Exit> {
-        let caches = self.cache.iter().flat_map(|(name, cache)| {
-            [(name, "l1", &cache.l1), (name, "l2", &cache.l2)].map(|(name, layer, uri)| {
-                (format!("cache.{}.{layer}", name.0), uri.as_ref(), &["memory"][..])
-            })
-        });
-        let stores: &[&str] = &["memory", "log"];
-        let spools = self
-            .spool
-            .iter()
-            .map(|(name, spool)| (format!("spool.{}.l1", name.0), spool.l1.as_ref(), stores));
-        let consensus = ("consensus.uri".to_owned(), self.consensus.uri.as_ref(), stores);
-        for (field, uri, known) in caches.chain(spools).chain([consensus]) {
-            let scheme = uri.and_then(|uri| uri.0.split_once(':')).map(|(scheme, _)| scheme);
-            if let Some(scheme) = scheme
-                && !known.iter().any(|known| known.eq_ignore_ascii_case(scheme))
-            {
-                let known = known.iter().map(|known| format!("{known}:")).collect::<Vec<_>>();
-                let known = known.join(", ");
-                return Err(Exit::usage(format!(
-                    "{field}: unknown scheme {scheme:?}: use {known}"
-                )));
-            }
+    /// Says which address could not be opened, whatever is at its place.
+    fn check_addresses(&self) -> Result<(), Exit> {
+        let check = |field: String, uri: Option<&Uri>, check: Check| match uri {
+            Some(uri) => check(&uri.0).map_err(|error| Exit::from(error).in_front(&field)),
+            None => Ok(()),
+        };
+        for (name, cache) in &self.cache {
+            check(format!("cache.{}.l1", name.0), cache.l1.as_ref(), check_cache)?;
+            check(format!("cache.{}.l2", name.0), cache.l2.as_ref(), check_cache)?;
         }
-        Ok(())
+        for (name, spool) in &self.spool {
+            check(format!("spool.{}.l1", name.0), spool.l1.as_ref(), check_spool)?;
+        }
+        check("consensus.uri".to_owned(), self.consensus.uri.as_ref(), check_consensus)
     }
 
     /// Names the stores that were left to their defaults.
     pub(crate) fn complete(mut self) -> Result<Self, Exit> {
-        self.check_schemes()?;
+        self.check_addresses()?;
         let default = || Name(DEFAULT.to_owned());
         if self.cache.is_empty() {
             self.cache.insert(default(), CacheConfig::default());
