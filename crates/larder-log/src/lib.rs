@@ -18,7 +18,7 @@
 //! | `log`, `options`, `batch`, `ticket`, `budget`, `error` | what callers see |
 //! | `writer`, `group` | the committer |
 //! | `reader`, `index` | reading |
-//! | `recover`, `scan`, `tail` | opening |
+//! | `folder`, `recover`, `scan`, `tail` | opening |
 //! | `verify`, `dump`, `walk` | checking from outside |
 //! | `compact`, `acknowledge`, `damage`, `health`, `spare` | space and damage |
 //! | `record`, `segment`, `manifest` | the format |
@@ -32,6 +32,7 @@ mod compact;
 mod damage;
 mod dump;
 mod error;
+mod folder;
 mod group;
 mod health;
 mod index;

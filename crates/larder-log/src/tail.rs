@@ -145,3 +145,6 @@ fn durable_mark(event: &Event) -> Option<u64> {
 fn scan_start(scan: &Scan) -> u64 {
     scan.events.first().map_or(scan.end, Event::start)
 }
+
+#[cfg(test)]
+mod tests;

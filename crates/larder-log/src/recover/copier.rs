@@ -1,0 +1,60 @@
+//! Copying what lay above the durable mark into a segment of its own.
+
+use std::io;
+
+use crate::group::control_frame;
+use crate::io::{File, read_full, write_all};
+use crate::record::{self, Commit, HEADER_LEN, Kind, header_crc};
+use crate::scan::Frame;
+use crate::segment::FRAMES_START;
+
+/// Copies frames to the end of a new segment.
+pub(super) struct Copier<'a> {
+    file: &'a dyn File,
+    seed: u32,
+    end: u64,
+}
+
+impl<'a> Copier<'a> {
+    pub(super) fn new(file: &'a dyn File, seed: u32) -> Self {
+        Self { file, seed, end: FRAMES_START }
+    }
+
+    /// Copies one frame under the same position; returns it as it lies in the new file.
+    pub(super) fn copy(&mut self, from: &dyn File, frame: &Frame) -> io::Result<Frame> {
+        let len = usize::try_from(frame.header.payload_len).map_err(io::Error::other)?;
+        let mut payload = vec![0; len];
+        let read = read_full(from, &mut payload, frame.offset + HEADER_LEN as u64)?;
+        if read < len || crc32c::crc32c(&payload) != frame.header.payload_crc {
+            return Err(io::Error::other("a payload changed while it was copied"));
+        }
+        let header = frame.header.encode(self.seed);
+        let zeros = [0; 8];
+        let parts = [&header[..], &payload, &zeros[..record::padding(len)]];
+        write_all(self.file, &parts, self.end)?;
+        let copy = Frame { offset: self.end, header_crc: header_crc(&header), ..frame.clone() };
+        self.end = copy.end();
+        Ok(copy)
+    }
+
+    pub(super) fn commit(
+        mut self,
+        lsn: u64,
+        durable_lsn: u64,
+        copies: &[Frame],
+    ) -> io::Result<u64> {
+        let headers_crc = copies
+            .iter()
+            .fold(0, |crc, copy| crc32c::crc32c_append(crc, &copy.header_crc.to_le_bytes()));
+        let commit = Commit {
+            first_lsn: copies.first().map_or(lsn, |copy| copy.header.lsn),
+            durable_lsn,
+            count: u32::try_from(copies.len()).unwrap_or(u32::MAX),
+            headers_crc,
+        };
+        let frame = control_frame(Kind::Commit, lsn, &commit.encode(), self.seed);
+        write_all(self.file, &[&frame], self.end)?;
+        self.end += frame.len() as u64;
+        Ok(self.end)
+    }
+}
