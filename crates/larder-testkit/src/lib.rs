@@ -22,6 +22,7 @@
 //! | room | what it holds |
 //! |---|---|
 //! | [`laws`] | every promise of the three contracts as a [`Law`] |
+//! | [`Unreliable`] | a store that fails on purpose, with an effect that is true |
 //! | [`history`] | recorded histories of concurrent clients, and whether one order explains them |
 //! | [`subjects`] | the reference models as [`Subject`]s |
 //!
@@ -29,6 +30,7 @@
 
 mod check;
 mod contract;
+mod fault;
 pub mod history;
 mod law;
 pub mod laws;
@@ -42,6 +44,7 @@ mod violation;
 
 pub use check::{CheckOptions, Finding, Outcome, Report, check, try_law};
 pub use contract::Contract;
+pub use fault::Unreliable;
 pub use law::{Law, LawRun, Need};
 pub use markdown::laws_markdown;
 pub use place::{Place, Subject};

@@ -57,8 +57,9 @@ fn when() -> BoxedStrategy<When> {
 }
 
 fn written(lives: bool) -> BoxedStrategy<Written> {
-    let life = if lives { of(0..200_u16).boxed() } else { Just(None).boxed() };
-    let stale = if lives { of(0..200_u16).boxed() } else { Just(None).boxed() };
+    let lengths = || prop_oneof![1 => Just(0_u16), 4 => 0..200_u16];
+    let life = if lives { of(lengths()).boxed() } else { Just(None).boxed() };
+    let stale = if lives { of(lengths()).boxed() } else { Just(None).boxed() };
     (0..400_u16, life, stale, of(0..6_u8))
         .prop_map(|(len, life, stale, version)| Written { len, life, stale, version })
         .boxed()

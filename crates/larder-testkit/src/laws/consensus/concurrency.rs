@@ -91,7 +91,11 @@ async fn competing_writers_build_one_chain(stage: &Stage<SharedConsensus>) -> Ve
         writers.spawn(async move {
             let mut committed = Vec::new();
             let mut head = None;
+            let mut attempts = 0;
             while u64::try_from(committed.len())? < ROUNDS {
+                // Each attempt of one writer fails for the commit of another one.
+                attempts += 1;
+                ensure!(attempts < 10_000, "a writer has made no progress in {attempts} attempts");
                 // The data tells who wrote it and what it was meant to follow.
                 let seqno = head.map_or(0, |SeqNo(head)| head + 1 + random.word() % 3);
                 let data = Bytes::from(format!("{writer} {head:?} {seqno}"));
@@ -101,8 +105,13 @@ async fn competing_writers_build_one_chain(stage: &Stage<SharedConsensus>) -> Ve
                         head = Some(new.seqno);
                         committed.push(new);
                     }
-                    CaSResult::ExpectationMismatch { current } => head = current,
+                    CaSResult::ExpectationMismatch { current } => {
+                        ensure!(current != head, "a mismatch names {current:?}, as was expected");
+                        head = current;
+                    }
                 }
+                // A store that never waits must not keep the time limit from striking.
+                tokio::task::yield_now().await;
             }
             Ok::<_, Violation>(committed)
         });
