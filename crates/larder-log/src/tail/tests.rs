@@ -89,7 +89,7 @@ fn any_flipped_byte_is_corrupt_below_the_mark_and_torn_above() {
             assert_eq!(lsns(&tail.above), [4, 5, 7, 8], "{at}");
         } else {
             assert_eq!(harmed, 0, "{at}");
-            assert!(tail.above.len() % 2 == 0, "{at}");
+            assert!(tail.above.len().is_multiple_of(2), "{at}");
         }
     }
 }
