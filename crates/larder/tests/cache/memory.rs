@@ -1,9 +1,11 @@
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use larder::cache::MemoryCache;
 use larder_core::{
-    CacheError, Clock as _, Condition, DeleteStatus, Failure as _, ManualClock, Now, Tier,
+    CacheError, Clock, Condition, DeleteStatus, Failure as _, ManualClock, Now, Tier, Timestamp,
     WriteStatus,
 };
 
@@ -146,27 +148,49 @@ async fn a_cache_without_room_holds_nothing_and_does_not_fail_reads() {
     assert_eq!(data(&cache, "k").await, None);
 }
 
+/// A clock that lets other threads run whenever it is asked: between a condition and its write.
+#[derive(Debug)]
+struct YieldingClock(ManualClock);
+
+impl Clock for YieldingClock {
+    fn now(&self) -> Timestamp {
+        std::thread::yield_now();
+        self.0.now()
+    }
+
+    fn instant(&self) -> Instant {
+        self.0.instant()
+    }
+}
+
 #[test]
 fn of_many_conditional_writers_the_highest_version_stays() {
-    let cache = cache(&ManualClock::default());
+    let clock = ManualClock::default();
+    let expire = clock.now().saturating_add(Duration::from_secs(1));
+    let cache: MemoryCache<Bytes> =
+        MemoryCache::builder(MIB).clock(Arc::new(YieldingClock(clock))).build();
+    let stored = || match cache.read_now(key("k")) {
+        Now::Hit(found) => found.value.version,
+        Now::Miss | Now::Ask => None,
+    };
+    let (next, start) = (AtomicU64::new(0), Barrier::new(4));
     std::thread::scope(|scope| {
-        for thread in 0..4_u64 {
-            let cache = &cache;
+        for _ in 0..4 {
+            let (cache, stored, next, start) = (&cache, &stored, &next, &start);
             scope.spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                runtime.block_on(async {
-                    for n in 0..2_000 {
-                        let version = version(n * 4 + thread);
-                        let value = text("v").with_version(version);
-                        cache
-                            .write(key("k"), value, Condition::IfNewerThan(version))
-                            .await
-                            .unwrap();
-                    }
-                });
+                start.wait();
+                for _ in 0..1_000 {
+                    let version = version(next.fetch_add(1, Ordering::SeqCst));
+                    let mut value = text("v").with_version(version);
+                    value.expire = Some(expire);
+                    let write = cache.write(key("k"), value, Condition::IfNewerThan(version));
+                    crate::model::block_on(async {
+                        write.await.unwrap();
+                    });
+                    assert!(stored() >= Some(version), "an older write landed over a newer one");
+                }
             });
         }
     });
-    let Now::Hit(found) = cache.read_now(key("k")) else { panic!("nothing is stored") };
-    assert_eq!(found.value.version, Some(version(7_999)));
+    assert_eq!(stored(), Some(version(3_999)));
 }
