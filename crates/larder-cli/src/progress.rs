@@ -9,6 +9,12 @@ pub(crate) fn bar(length: u64, what: &'static str) -> ProgressBar {
     styled(ProgressBar::new(length), "{msg} [{bar:32}] {human_pos}/{human_len} {eta}", what)
 }
 
+/// Turns a count into a bar, once it is known how far it will go.
+pub(crate) fn set_length(bar: &ProgressBar, length: u64) {
+    bar.set_length(length);
+    style(bar, "{msg} [{bar:32}] {human_pos}/{human_len} {per_sec} {eta}");
+}
+
 /// A spinner with a count, for work whose length shows at its end.
 pub(crate) fn count(what: &'static str) -> ProgressBar {
     styled(ProgressBar::no_length(), "{spinner} {msg} {human_pos} {per_sec} {elapsed}", what)
@@ -20,10 +26,14 @@ pub(crate) fn spinner(what: &'static str) -> ProgressBar {
 }
 
 fn styled(bar: ProgressBar, template: &str, what: &'static str) -> ProgressBar {
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
+    style(&bar, template);
     bar.set_message(what);
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
+}
+
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
 }

@@ -372,6 +372,18 @@ const REFUSED: &[(&str, &[&str], i32, &str)] = &[
         2,
         "spool.a.l1: unknown parameter \"sgment\"",
     ),
+    (
+        "config: tiered spool",
+        &["config", "check", "{D}/tiered.toml"],
+        2,
+        "spool.a.l2: this release has no tiered spools",
+    ),
+    (
+        "config: limits that exclude one another",
+        &["config", "check", "{D}/limits.toml"],
+        2,
+        "limits.bodies",
+    ),
     ("config: no TOML", &["config", "check", "{D}/file"], 2, "file:1: "),
     ("serve: misspelt config", &["serve", "--config", "{D}/field.toml"], 2, "did you mean uri?"),
     ("serve: other address", &["serve", "--listen", "0.0.0.0:0"], 2, "only loopback"),
@@ -433,6 +445,8 @@ fn prepare(folder: &std::path::Path) {
     fs::write(folder.join("scheme.toml"), "[consensus]\nuri = \"lag:./x\"\n").unwrap();
     let parameter = "[spool.a]\nl1 = \"log:./x?sgment=1MiB\"\n";
     fs::write(folder.join("parameter.toml"), parameter).unwrap();
+    fs::write(folder.join("tiered.toml"), "[spool.a]\nl2 = \"memory:\"\n").unwrap();
+    fs::write(folder.join("limits.toml"), "[limits]\nbody = \"1GiB\"\n").unwrap();
     let newer = folder.join("newer");
     let config = format!(
         "[spool.default]\nl1 = \"log:{}\"\n[consensus]\nuri = \"memory:\"\n",

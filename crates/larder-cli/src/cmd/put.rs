@@ -57,6 +57,7 @@ async fn put_files(
     output: &mut Output,
 ) -> Result<(), Exit> {
     let bar = progress::count("storing");
+    count_ahead(&bar, &sources);
     let memory = Arc::new(Semaphore::new(MEMORY_KIB as usize));
     let stored = walk(sources).map(|file| {
         let memory = Arc::clone(&memory);
@@ -124,6 +125,24 @@ async fn put_file(
     let id = SpoolId::new(&SystemClock);
     spool.store(id, data, write.force_sync(), write.deadline_from_now()).await?;
     Ok(id)
+}
+
+/// Counts the files while they are being stored, for people who watch.
+fn count_ahead(bar: &ProgressBar, sources: &[PathBuf]) {
+    if bar.is_hidden() {
+        return;
+    }
+    let (bar, sources) = (bar.clone(), sources.to_vec());
+    tokio::task::spawn_blocking(move || {
+        let mut length = 0;
+        for entry in sources.iter().flat_map(WalkDir::new).flatten() {
+            if bar.is_finished() {
+                return;
+            }
+            length += u64::from(entry.file_type().is_file());
+        }
+        progress::set_length(&bar, length);
+    });
 }
 
 type Found = Result<PathBuf, (PathBuf, Exit)>;

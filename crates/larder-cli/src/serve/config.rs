@@ -79,6 +79,8 @@ pub(crate) struct CacheConfig {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SpoolConfig {
     pub(crate) l1: Option<Uri>,
+    /// Known by name, so that it is refused with the reason.
+    pub(crate) l2: Option<Uri>,
 }
 
 /// The consensus store.
@@ -135,6 +137,13 @@ impl Config {
 
     /// Names the stores that were left to their defaults.
     pub(crate) fn complete(mut self) -> Result<Self, Exit> {
+        if self.limits.bodies < self.limits.body {
+            return Err(Exit::usage("limits.bodies: has to be at least as large as limits.body"));
+        }
+        if let Some((name, _)) = self.spool.iter().find(|(_, spool)| spool.l2.is_some()) {
+            let problem = "this release has no tiered spools: leave it out";
+            return Err(Exit::usage(format!("spool.{}.l2: {problem}", name.0)));
+        }
         self.check_addresses()?;
         let default = || Name(DEFAULT.to_owned());
         if self.cache.is_empty() {
