@@ -4,7 +4,9 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
-use larder_log::{DirEntry, DiskIo, File, Io, Lock, LockError, Log, LogOptions, PathKind};
+use larder_log::{
+    DirEntry, DiskIo, File, Io, Lock, LockError, LockState, Log, LogOptions, PathKind,
+};
 
 /// What the disk does to syncs and writes of segments.
 #[derive(Debug, Default)]
@@ -116,7 +118,7 @@ impl Io for TestDisk {
         DiskIo.lock(path)
     }
 
-    fn lock_owner(&self, path: &Path) -> io::Result<Option<Option<u32>>> {
+    fn lock_owner(&self, path: &Path) -> io::Result<LockState> {
         DiskIo.lock_owner(path)
     }
 

@@ -191,8 +191,8 @@ async fn a_dropped_store_disturbs_no_other_one() {
     disk.resume();
     for (number, store) in stores {
         match store.await {
-            Ok(stored) => {
-                let data = spool.load(stored.unwrap()).await.unwrap();
+            Ok(acknowledged) => {
+                let data = spool.load(acknowledged.unwrap()).await.unwrap();
                 assert_eq!(data, Bytes::from(vec![number; 100]));
             }
             Err(cancelled) => assert!(cancelled.is_cancelled() && number % 2 == 0),

@@ -81,7 +81,7 @@ async fn a_debt_stays_when_the_later_change_was_refused() {
     let bench = Bench::new();
     let (first, second) = (bench.ticket(), bench.ticket());
     first.goes_on(CompositionLayer::L2);
-    assert!(bench.land(&second, write(&[0; 2 << 20])).await.is_err());
+    assert!(bench.land(&second, write(&vec![0; 2 << 20])).await.is_err());
     assert_eq!(bench.land(&first, write(b"old")).await.unwrap(), Answer::Superseded);
     drop((first, second));
     assert!(bench.owes());
@@ -100,7 +100,7 @@ async fn a_background_call_that_ended_before_it_was_noted_owes_nothing() {
 async fn a_change_that_no_layer_took_owes_nothing() {
     let bench = Bench::new();
     let ticket = bench.ticket();
-    assert!(bench.land(&ticket, write(&[0; 2 << 20])).await.is_err());
+    assert!(bench.land(&ticket, write(&vec![0; 2 << 20])).await.is_err());
     drop(ticket);
     assert!(!bench.owes() && !bench.l1.owes(key()));
 }
