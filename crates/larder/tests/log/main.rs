@@ -1,5 +1,6 @@
 //! The backends of the embedded engine on a disk that stalls, fills up and fails.
 #![cfg(feature = "log")]
+#![expect(clippy::unwrap_used, reason = "a set-up that fails is a failed test")]
 
 mod consensus;
 mod disk;

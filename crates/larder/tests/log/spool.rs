@@ -24,8 +24,8 @@ fn id() -> SpoolId {
     SpoolId::new(&SystemClock)
 }
 
-fn soon() -> Option<Instant> {
-    Some(SystemClock.instant() + SHORT)
+fn soon() -> Instant {
+    SystemClock.instant() + SHORT
 }
 
 async fn listed(spool: &LogSpool) -> Vec<SpoolId> {
@@ -47,7 +47,7 @@ async fn the_sooner_limit_names_the_error_and_the_effect_is_unknown() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
     let spool = open(&disk, folder.path(), Duration::from_millis(200));
     disk.stall();
-    let caller = spool.store(id(), "a".into(), true, soon()).await.unwrap_err();
+    let caller = spool.store(id(), "a".into(), true, Some(soon())).await.unwrap_err();
     assert!(matches!(caller, SpoolError::CallerDeadlineExceeded { effect: Effect::Unknown }));
     let late = Some(SystemClock.instant() + LONG);
     let own = spool.store(id(), "b".into(), true, late).await.unwrap_err();
@@ -73,7 +73,7 @@ async fn a_store_that_answered_an_error_is_never_seen_again() {
     };
     disk.until_stuck();
     for id in [replaced, fresh] {
-        let error = spool.store(id, "after".into(), true, soon()).await.unwrap_err();
+        let error = spool.store(id, "after".into(), true, Some(soon())).await.unwrap_err();
         assert!(matches!(error, SpoolError::CallerDeadlineExceeded { .. }), "{error:?}");
     }
     disk.resume();
@@ -103,7 +103,7 @@ async fn a_store_annulled_in_flight_is_never_seen_again() {
     spool.store(id, "before".into(), true, None).await.unwrap();
     disk.stall();
     // The first one in line: it is written, and its own sync is the one that is stuck.
-    let error = spool.store(id, "after".into(), true, soon()).await.unwrap_err();
+    let error = spool.store(id, "after".into(), true, Some(soon())).await.unwrap_err();
     assert_eq!(error.effect(), Effect::Unknown);
     assert_eq!(spool.load(id).await.unwrap(), "before");
     disk.resume();
@@ -125,7 +125,8 @@ async fn a_full_write_budget_is_told_before_anything_is_written() {
         async move { spool.store(id(), Bytes::from(vec![1; 4000]), true, None).await }
     });
     disk.until_stuck();
-    let error = spool.store(id(), Bytes::from(vec![2; 4000]), true, soon()).await.unwrap_err();
+    let error =
+        spool.store(id(), Bytes::from(vec![2; 4000]), true, Some(soon())).await.unwrap_err();
     assert!(matches!(error, SpoolError::CallerDeadlineExceeded { effect: Effect::NotApplied }));
     disk.resume();
     first.await.unwrap().unwrap();
