@@ -31,13 +31,13 @@ pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
             Ok(SharedTier::new(Tiered::builder(l1, l2).clock(clock.shared()).build()))
         }),
         ("tiered-sequential", |clock, capacity| {
-            policies(&clock, capacity, AnyReadPolicy::default(), SequentialWritePolicy)
+            Ok(policies(&clock, capacity, AnyReadPolicy::default(), SequentialWritePolicy))
         }),
         ("tiered-race", |clock, capacity| {
-            policies(&clock, capacity, RaceReadPolicy::default(), RaceWritePolicy::default())
+            Ok(policies(&clock, capacity, RaceReadPolicy::default(), RaceWritePolicy::default()))
         }),
         ("tiered-parallel", |clock, capacity| {
-            policies(&clock, capacity, ParallelReadPolicy, OptimisticParallelWritePolicy)
+            Ok(policies(&clock, capacity, ParallelReadPolicy, OptimisticParallelWritePolicy))
         }),
         // Nothing is in L1 unless it was written there: every read has to find its way.
         ("tiered-over-refusing-l1", |clock, capacity| {
@@ -68,10 +68,10 @@ fn policies(
     capacity: u64,
     read: impl Into<AnyReadPolicy>,
     write: impl Into<AnyWritePolicy>,
-) -> Result<SharedTier<Bytes>, BoxError> {
+) -> SharedTier<Bytes> {
     let layer = || SharedTier::new(memory(clock, capacity / 2));
     let tier = Tiered::builder(layer(), layer()).read(read.into()).write(write.into());
-    Ok(SharedTier::new(tier.clock(clock.shared()).build()))
+    SharedTier::new(tier.clock(clock.shared()).build())
 }
 
 /// A tier on a manual clock, with 64 MiB or, where it has to be tight, 1 MiB.

@@ -20,9 +20,15 @@ use libtest_mimic::{Arguments, Failed, Trial};
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
-    caches::all().into_iter().for_each(|candidate| candidate.enlist(&mut trials));
-    spools::all().into_iter().for_each(|candidate| candidate.enlist(&mut trials));
-    consensus::all().into_iter().for_each(|candidate| candidate.enlist(&mut trials));
+    for candidate in caches::all() {
+        candidate.enlist(&mut trials);
+    }
+    for candidate in spools::all() {
+        candidate.enlist(&mut trials);
+    }
+    for candidate in consensus::all() {
+        candidate.enlist(&mut trials);
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
