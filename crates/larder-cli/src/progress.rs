@@ -1,8 +1,9 @@
 //! Progress on stderr, for people: hidden when stderr is no terminal.
 
+use std::fmt;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// A bar for work of a known length.
 pub(crate) fn bar(length: u64, what: &'static str) -> ProgressBar {
@@ -12,12 +13,12 @@ pub(crate) fn bar(length: u64, what: &'static str) -> ProgressBar {
 /// Turns a count into a bar, once it is known how far it will go.
 pub(crate) fn set_length(bar: &ProgressBar, length: u64) {
     bar.set_length(length);
-    style(bar, "{msg} [{bar:32}] {human_pos}/{human_len} {per_sec} {eta}");
+    style(bar, "{msg} [{bar:32}] {human_pos}/{human_len} {rate} {eta}");
 }
 
 /// A spinner with a count, for work whose length shows at its end.
 pub(crate) fn count(what: &'static str) -> ProgressBar {
-    styled(ProgressBar::no_length(), "{spinner} {msg} {human_pos} {per_sec} {elapsed}", what)
+    styled(ProgressBar::no_length(), "{spinner} {msg} {human_pos} {rate} {elapsed}", what)
 }
 
 /// A spinner, for one step that takes its time.
@@ -34,6 +35,10 @@ fn styled(bar: ProgressBar, template: &str, what: &'static str) -> ProgressBar {
 
 fn style(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
+        let rate = |state: &ProgressState, to: &mut dyn fmt::Write| {
+            // A display that fails to draw is no reason to fail the work.
+            let _ = write!(to, "{:.0}/s", state.per_sec());
+        };
+        bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
     }
 }

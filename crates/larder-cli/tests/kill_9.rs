@@ -10,7 +10,7 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -221,6 +221,10 @@ async fn check_consensus(daemon: &Daemon, attempts: &[Attempt]) {
         let other = winners.insert((&attempt.key, attempt.expected), attempt);
         assert!(other.is_none(), "two winners: {attempt:?} and {other:?}");
     }
+    let known: HashSet<(&str, u64, &str)> = attempts
+        .iter()
+        .map(|attempt| (attempt.key.as_str(), attempt.seqno, attempt.data.as_str()))
+        .collect();
     for key in (0..KEYS).map(|key| format!("key-{key}")) {
         let versions = versions(&mut client, &key).await;
         for attempt in attempts.iter().filter(|attempt| attempt.key == key && attempt.committed) {
@@ -228,10 +232,8 @@ async fn check_consensus(daemon: &Daemon, attempts: &[Attempt]) {
             assert_eq!(found, Some(&attempt.data), "lost or overwritten: {attempt:?}");
         }
         for (seqno, data) in &versions {
-            let known = |attempt: &&Attempt| {
-                (&attempt.key, attempt.seqno, &attempt.data) == (&key, *seqno, data)
-            };
-            assert!(attempts.iter().any(|attempt| known(&attempt)), "nobody wrote {key} {seqno}");
+            let written = known.contains(&(key.as_str(), *seqno, data.as_str()));
+            assert!(written, "nobody wrote {key} {seqno}");
         }
     }
 }
