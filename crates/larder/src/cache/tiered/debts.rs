@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use larder_core::{Key, KeyRef};
+use larder_core::{Key, KeyRef, Timestamp, Version};
 use metrics::{Gauge, gauge};
 
 /// The keys whose last write or remove a layer has missed, or may have missed.
@@ -23,9 +23,35 @@ pub(super) struct Debts {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The number of the call that made the debt.
-    owed: HashMap<Key, u64>,
+    owed: HashMap<Key, Debt>,
     whole: Option<Whole>,
+}
+
+/// What a layer has missed of one key.
+#[derive(Clone, Copy, Debug)]
+struct Debt {
+    /// The number of the call that made the debt.
+    number: u64,
+    /// What a conditional write would have left there.
+    missed: Option<Missed>,
+}
+
+/// A value that a layer should hold by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Missed {
+    pub(super) version: Version,
+    pub(super) expire: Option<Timestamp>,
+}
+
+/// What a layer that owes a key means for a write that is conditional on a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// Nothing: the layer decides by what it holds.
+    Nothing,
+    /// The layer counts as not holding the key: the write goes through.
+    Free,
+    /// The layer has missed a version that is not older: the write comes too late.
+    Newer,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,8 +87,31 @@ impl Debts {
         }
     }
 
-    /// Notes that the call with this number has not, or maybe not, reached the layer.
-    pub(super) fn owe(&self, key: KeyRef<'_>, number: u64, now: impl FnOnce() -> Instant) {
+    /// What the debt of `key` means for a write that is conditional on `version`.
+    pub(super) fn owed(&self, key: KeyRef<'_>, version: Version, now: Timestamp) -> Owed {
+        let holds = |missed: Missed| {
+            missed.version >= version && missed.expire.is_none_or(|expire| now < expire)
+        };
+        match self.count.load(Ordering::SeqCst) {
+            0 => Owed::Nothing,
+            WHOLE => Owed::Free,
+            _ => match self.lock().owed.get(key.as_str()) {
+                None => Owed::Nothing,
+                Some(debt) if debt.missed.is_some_and(holds) => Owed::Newer,
+                Some(_) => Owed::Free,
+            },
+        }
+    }
+
+    /// Notes that the call with this number has not, or maybe not, reached the layer; `missed` is
+    /// what a conditional write would have left there.
+    pub(super) fn owe(
+        &self,
+        key: KeyRef<'_>,
+        number: u64,
+        missed: Option<Missed>,
+        now: impl FnOnce() -> Instant,
+    ) {
         let mut state = self.lock();
         if let Some(whole) = &mut state.whole {
             whole.number = whole.number.max(number);
@@ -72,8 +121,16 @@ impl Debts {
             state.owed = HashMap::new();
             state.whole = Some(Whole { number, clear_from: now() });
         } else {
-            let newest = state.owed.entry(key.to_key()).or_default();
-            *newest = number.max(*newest);
+            let new = Debt { number, missed };
+            let debt = state.owed.entry(key.to_key()).or_insert(new);
+            *debt = match (debt.missed, missed) {
+                // By version: the later call may be the one with the older value.
+                (Some(held), Some(missed)) => {
+                    Debt { number: debt.number.max(number), missed: Some(held.max(missed)) }
+                }
+                _ if debt.number > number => *debt,
+                _ => new,
+            };
         }
         self.show(&state);
     }
@@ -92,7 +149,7 @@ impl Debts {
             return;
         }
         let mut state = self.lock();
-        if state.owed.get(key.as_str()).is_some_and(|owed| *owed <= number) {
+        if state.owed.get(key.as_str()).is_some_and(|debt| debt.number <= number) {
             state.owed.remove(key.as_str());
             self.show(&state);
         }
@@ -101,7 +158,7 @@ impl Debts {
     /// Notes that a clear which began at this number has succeeded.
     pub(super) fn pay_all(&self, number: u64) {
         let mut state = self.lock();
-        state.owed.retain(|_, owed| *owed > number);
+        state.owed.retain(|_, debt| debt.number > number);
         if state.whole.is_some_and(|whole| whole.number <= number) {
             state.whole = None;
         }
@@ -149,7 +206,7 @@ mod tests {
     fn a_debt_is_paid_by_its_own_or_a_later_call_only() {
         let clock = ManualClock::default();
         let debts = Debts::new("test", "l2");
-        debts.owe(key("k"), 5, || clock.instant());
+        debts.owe(key("k"), 5, None, || clock.instant());
         debts.pay(key("k"), 4);
         assert!(debts.owes(key("k")) && !debts.owes(key("other")));
         debts.pay(key("k"), 5);
@@ -161,7 +218,7 @@ mod tests {
         let clock = ManualClock::default();
         let debts = Debts::new("test", "l2");
         for n in 0..=Debts::KEYS_MAX {
-            debts.owe(key(&format!("k{n}")), 1, || clock.instant());
+            debts.owe(key(&format!("k{n}")), 1, None, || clock.instant());
         }
         assert!(debts.owes(key("never seen")));
         debts.pay(key("k1"), 9);
@@ -175,11 +232,33 @@ mod tests {
     }
 
     #[test]
+    fn a_debt_of_a_version_lets_only_newer_versions_through() {
+        let clock = ManualClock::default();
+        let debts = Debts::new("test", "l2");
+        let version = |reading| Version::from_parts(reading, 1);
+        let missed = |reading| Some(Missed { version: version(reading), expire: None });
+        let owed = |reading| debts.owed(key("k"), version(reading), clock.now());
+        assert_eq!(owed(1), Owed::Nothing);
+        debts.owe(key("k"), 1, missed(9), || clock.instant());
+        debts.owe(key("k"), 2, missed(5), || clock.instant());
+        assert_eq!(owed(8), Owed::Newer);
+        assert_eq!(owed(9), Owed::Newer);
+        assert_eq!(owed(10), Owed::Free);
+        // A later remove takes no part in versions.
+        debts.owe(key("k"), 3, None, || clock.instant());
+        assert_eq!(owed(1), Owed::Free);
+        // What would be gone by now holds nobody back.
+        let over = Missed { version: version(9), expire: Some(clock.now()) };
+        debts.owe(key("k"), 4, Some(over), || clock.instant());
+        assert_eq!(owed(1), Owed::Free);
+    }
+
+    #[test]
     fn a_debt_made_during_a_clear_outlives_it() {
         let clock = ManualClock::default();
         let debts = Debts::new("test", "l2");
-        debts.owe(key("old"), 1, || clock.instant());
-        debts.owe(key("new"), 3, || clock.instant());
+        debts.owe(key("old"), 1, None, || clock.instant());
+        debts.owe(key("new"), 3, None, || clock.instant());
         debts.pay_all(2);
         assert!(!debts.owes(key("old")) && debts.owes(key("new")));
     }

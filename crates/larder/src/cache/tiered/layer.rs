@@ -9,7 +9,7 @@ use larder_core::{
     SharedClock, Tier, WriteStatus,
 };
 
-use super::debts::Debts;
+use super::debts::{Debts, Missed, Owed};
 use super::order::{Order, Pass};
 use crate::compose::{CompositionLayer, LayerCall};
 
@@ -129,6 +129,8 @@ pub(super) enum Answer {
     Removed(DeleteStatus),
     /// A later change of the key was there first.
     Superseded,
+    /// The layer has missed a newer version, so it takes no older one and has no say.
+    Owing,
 }
 
 impl Answer {
@@ -137,13 +139,14 @@ impl Answer {
         match self {
             Self::Written(status) => status.applied,
             Self::Removed(_) | Self::Superseded => true,
+            Self::Owing => false,
         }
     }
 
     pub(super) const fn deleted(self) -> DeleteStatus {
         match self {
             Self::Removed(status) => status,
-            Self::Written(_) | Self::Superseded => DeleteStatus::Missing,
+            Self::Written(_) | Self::Superseded | Self::Owing => DeleteStatus::Missing,
         }
     }
 
@@ -153,7 +156,7 @@ impl Answer {
             Self::Written(status) => status.applied,
             Self::Removed(DeleteStatus::Deleted(_)) => true,
             Self::Removed(DeleteStatus::Missing) => matches!(condition, Condition::Always),
-            Self::Superseded => false,
+            Self::Superseded | Self::Owing => false,
         }
     }
 }
@@ -163,6 +166,8 @@ impl Answer {
 #[derive(Debug)]
 pub(super) struct Ticket {
     pass: Pass,
+    /// What a conditional write would leave behind.
+    missed: Option<Missed>,
     clock: SharedClock,
     l1: Fate,
     l2: Fate,
@@ -187,18 +192,21 @@ const UNKNOWN: u8 = 3;
 const CONFIRMED: u8 = 4;
 /// It confirmed, and what it held before is gone.
 const SETTLED: u8 = 5;
+/// It was left as it is, owing something newer.
+const STAYS_OUT: u8 = 6;
 
 impl Ticket {
     pub(super) fn new(
         order: &Arc<Order>,
         key: KeyRef<'_>,
+        missed: Option<Missed>,
         clock: &SharedClock,
         [l1, l2]: [&Arc<Debts>; 2],
     ) -> Arc<Self> {
         let fate =
             |debts: &Arc<Debts>| Fate { state: AtomicU8::new(UNTOUCHED), debts: Arc::clone(debts) };
         let clock = Arc::clone(clock);
-        Arc::new(Self { pass: order.begin(key), clock, l1: fate(l1), l2: fate(l2) })
+        Arc::new(Self { pass: order.begin(key), missed, clock, l1: fate(l1), l2: fate(l2) })
     }
 
     /// Makes the change in `layer`, unless a later one was there first.
@@ -224,8 +232,16 @@ impl Ticket {
             return Ok(Answer::Superseded);
         }
         let condition = match condition {
-            // A layer that owes the key counts as not holding it.
-            Condition::IfNewerThan(_) if fate.debts.owes(key) => Condition::Always,
+            Condition::IfNewerThan(version) => {
+                match fate.debts.owed(key, version, self.clock.now()) {
+                    Owed::Nothing => condition,
+                    Owed::Free => Condition::Always,
+                    Owed::Newer => {
+                        fate.set(STAYS_OUT);
+                        return Ok(Answer::Owing);
+                    }
+                }
+            }
             Condition::IfVersionIs(_) if fate.debts.owes(key) => {
                 fate.set(CONFIRMED);
                 return Ok(change.not_applied());
@@ -259,7 +275,7 @@ impl Ticket {
     /// Notes that `layer` does not hold what the other one does.
     pub(super) fn owe(&self, layer: CompositionLayer) {
         let now = || self.clock.instant();
-        self.fate(layer).debts.owe(self.pass.key(), self.pass.number(), now);
+        self.fate(layer).debts.owe(self.pass.key(), self.pass.number(), self.missed, now);
     }
 
     /// Lets `layer` count as not holding the key until its call in the background has ended well.

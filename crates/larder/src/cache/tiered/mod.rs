@@ -18,6 +18,7 @@ mod many;
 mod order;
 
 pub use builder::TieredBuilder;
+use debts::Missed;
 use layer::{Answer, Change, ChangeCall, Known, Layer, ReadCall, Ticket};
 use order::{Order, Token};
 
@@ -121,7 +122,7 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         W: CompositionWritePolicy,
     {
         self.settle::<V>().await;
-        let ticket = self.ticket(key);
+        let ticket = self.ticket(key, None);
         let outcome = remove_both(
             &self.write,
             self.write_request(&key),
@@ -132,8 +133,9 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         Ok(Outcome { l1: deleted(outcome.l1), l2: deleted(outcome.l2) })
     }
 
-    fn ticket(&self, key: KeyRef<'_>) -> Arc<Ticket> {
-        Ticket::new(&self.order, key, &self.clock, [&self.l1.debts, &self.l2.debts])
+    /// A change of `key`; `missed` is what a conditional write would leave there.
+    fn ticket(&self, key: KeyRef<'_>, missed: Option<Missed>) -> Arc<Ticket> {
+        Ticket::new(&self.order, key, missed, &self.clock, [&self.l1.debts, &self.l2.debts])
     }
 
     fn write_request<'a, 'k>(
@@ -261,6 +263,10 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
     /// did not, and says whether the write counts as made.
     fn reconcile(ticket: &Ticket, condition: Condition, l1: Answer, l2: Answer) -> bool {
         use CompositionLayer::{L1, L2};
+        match (l1, l2) {
+            (Answer::Owing, other) | (other, Answer::Owing) => return other.applied(),
+            _ => {}
+        }
         if l1.applied() == l2.applied() {
             return l1.applied();
         }
@@ -322,17 +328,21 @@ where
     ) -> Result<WriteStatus, CacheError> {
         self.supports::<V>(condition)?;
         self.settle::<V>().await;
-        let ticket = self.ticket(key);
+        let conditional = matches!(condition, Condition::IfNewerThan(_));
+        let missed = value.version.filter(|_| conditional);
+        let missed = missed.map(|version| Missed { version, expire: value.expire });
+        let ticket = self.ticket(key, missed);
         let change = Change::Write(value);
-        let outcome = self
-            .write
-            .execute_with(
-                self.write_request(&key),
-                ChangeCall { layer: &self.l1, ticket: &ticket, change: change.clone(), condition },
-                ChangeCall { layer: &self.l2, ticket: &ticket, change, condition },
-            )
-            .await
-            .map_err(|error| failure("write", error))?;
+        let request = self.write_request(&key);
+        let l1 = ChangeCall { layer: &self.l1, ticket: &ticket, change: change.clone(), condition };
+        let l2 = ChangeCall { layer: &self.l2, ticket: &ticket, change, condition };
+        let outcome = if matches!(condition, Condition::Always) || self.write.needs_both() {
+            self.write.execute_with(request, l1, l2).await
+        } else {
+            // Whether a condition holds is decided by both layers, so nobody runs ahead.
+            OptimisticParallelWritePolicy.execute_with(request, l1, l2).await
+        };
+        let outcome = outcome.map_err(|error| failure("write", error))?;
         let applied = match (&outcome.l1, &outcome.l2) {
             (LayerOutcome::Done(l1), LayerOutcome::Done(l2)) => {
                 Self::reconcile(&ticket, condition, *l1, *l2)
@@ -406,14 +416,14 @@ where
             }
             // Whatever lands late of them began before this clear.
             for key in &writing {
-                debts.owe(key.as_ref(), number, || self.clock.instant());
+                debts.owe(key.as_ref(), number, None, || self.clock.instant());
             }
         }
         self.order.void_reads().await;
         let error = match (l1, l2) {
             (Ok(()), Ok(())) => return Ok(()),
-            (Err(error), Ok(())) => CompositionError::layer(CompositionLayer::L1, error),
-            (Ok(()), Err(error)) => CompositionError::layer(CompositionLayer::L2, error),
+            (Err(error), Ok(())) => CompositionError::half_done(CompositionLayer::L1, error),
+            (Ok(()), Err(error)) => CompositionError::half_done(CompositionLayer::L2, error),
             (Err(l1), Err(l2)) => CompositionError::both(l1, l2),
         };
         self.observer.failed(crate::compose::Operation::Remove, &error);

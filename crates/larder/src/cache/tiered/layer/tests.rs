@@ -19,6 +19,10 @@ fn write(value: &[u8]) -> Change<Bytes> {
     Change::Write(CacheValue::new(Bytes::copy_from_slice(value)))
 }
 
+fn at(version: Version) -> Missed {
+    Missed { version, expire: None }
+}
+
 impl Bench {
     fn new() -> Self {
         let debts = |layer| Arc::new(Debts::new("test", layer));
@@ -33,7 +37,11 @@ impl Bench {
     }
 
     fn ticket(&self) -> Arc<Ticket> {
-        Ticket::new(&self.order, key(), &self.clock, [&self.l1, &self.l2.debts])
+        self.ticket_of(None)
+    }
+
+    fn ticket_of(&self, missed: Option<Missed>) -> Arc<Ticket> {
+        Ticket::new(&self.order, key(), missed, &self.clock, [&self.l1, &self.l2.debts])
     }
 
     async fn land(&self, ticket: &Ticket, change: Change<Bytes>) -> Result<Answer, CacheError> {
@@ -68,10 +76,11 @@ async fn a_change_that_was_overtaken_does_not_land_and_pays_its_debt() {
 #[tokio::test]
 async fn a_write_that_a_remove_has_overtaken_does_not_land() {
     let bench = Bench::new();
-    let (first, second) = (bench.ticket(), bench.ticket());
+    let version = Version::from_parts(9, 1);
+    let (first, second) = (bench.ticket_of(Some(at(version))), bench.ticket());
     bench.land(&second, Change::Remove).await.unwrap();
-    let value = CacheValue::new(Bytes::from("old")).with_version(Version::from_parts(9, 1));
-    let condition = Condition::IfNewerThan(Version::from_parts(9, 1));
+    let value = CacheValue::new(Bytes::from("old")).with_version(version);
+    let condition = Condition::IfNewerThan(version);
     let answer = first.land(&bench.l2, Change::Write(value), condition).await.unwrap();
     assert_eq!((answer, bench.stored()), (Answer::Superseded, None));
 }
@@ -103,4 +112,21 @@ async fn a_change_that_no_layer_took_owes_nothing() {
     assert!(bench.land(&ticket, write(&vec![0; 2 << 20])).await.is_err());
     drop(ticket);
     assert!(!bench.owes() && !bench.l1.owes(key()));
+}
+
+#[tokio::test]
+async fn a_layer_that_missed_a_version_takes_no_older_one() {
+    let bench = Bench::new();
+    let [old, missed, new] = [3, 5, 7].map(|reading| Version::from_parts(reading, 1));
+    let land = async |version: Version, value: &[u8]| {
+        let ticket = bench.ticket_of(Some(at(version)));
+        let value = CacheValue::new(Bytes::copy_from_slice(value)).with_version(version);
+        ticket.land(&bench.l2, Change::Write(value), Condition::IfNewerThan(version)).await.unwrap()
+    };
+    bench.ticket_of(Some(at(missed))).owe(CompositionLayer::L2);
+    assert_eq!(land(old, b"old").await, Answer::Owing);
+    assert!(bench.owes() && bench.stored().is_none());
+    assert_eq!(land(new, b"new").await, Answer::Written(WriteStatus::WRITTEN));
+    assert!(!bench.owes());
+    assert_eq!(bench.stored(), Some(Bytes::from("new")));
 }
