@@ -16,17 +16,21 @@ pub(crate) fn test() -> Result<(), String> {
     timed("format", || run("cargo", &["fmt", "--all", "--check"], &[]))?;
     timed("lints", || {
         let strict = ["--", "-D", "warnings"];
-        let whole = ["clippy", "--workspace", "--all-targets", "--locked"];
+        let whole = ["clippy", "--workspace", "--all-targets", "--all-features", "--locked"];
         run("cargo", &[&whole[..], &strict[..]].concat(), &[])?;
         let least = ["clippy", "-p", "larder", "--no-default-features", "--locked"];
         run("cargo", &[&least[..], &strict[..]].concat(), &[])
     })?;
     timed("tests", || tests(&[]))?;
     timed("examples in the documentation", || {
-        run("cargo", &["test", "--workspace", "--doc", "--locked"], STRICT)
+        run("cargo", &["test", "--workspace", "--all-features", "--doc", "--locked"], STRICT)
     })?;
     timed("documentation", || {
-        run("cargo", &["doc", "--workspace", "--no-deps", "--locked", "--quiet"], STRICT)
+        run(
+            "cargo",
+            &["doc", "--workspace", "--all-features", "--no-deps", "--locked", "--quiet"],
+            STRICT,
+        )
     })?;
     print(&format!("\neverything holds, in {} s", started.elapsed().as_secs()));
     Ok(())
@@ -53,7 +57,7 @@ pub(crate) fn write_laws() -> Result<(), String> {
 
 /// Runs the tests with nextest where it is installed: it runs them side by side across crates.
 fn tests(more: &[&str]) -> Result<(), String> {
-    let common = ["--workspace", "--locked"];
+    let common = ["--workspace", "--all-features", "--locked"];
     let runner: &[&str] = if exists("cargo", &["nextest", "--version"]) {
         &["nextest", "run", "--no-fail-fast"]
     } else {
