@@ -2,6 +2,10 @@
 //!
 //! An advisory lock on an open file: the system drops it when the owner dies, however it dies, so
 //! there is no stale lock to clean up, and it also keeps out a second open in the same process.
+//!
+//! The folder itself is locked in the same way: whoever removes the lock file of a log in use, to be
+//! rid of a "stale" lock, must not let a second process in. Where a system locks no folders, as on
+//! some network file systems, the file alone keeps others out.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -35,10 +39,13 @@ pub enum LockState {
     Held(Option<u32>),
 }
 
+/// Held for the locks, which end when the files are closed.
 #[derive(Debug)]
-struct FileLock(
-    #[expect(dead_code, reason = "held for its lock, which ends when the file is closed")] File,
-);
+#[expect(dead_code, reason = "held for its locks")]
+struct FileLock {
+    file: File,
+    folder: Option<File>,
+}
 
 impl Lock for FileLock {}
 
@@ -52,23 +59,57 @@ pub(crate) fn take(path: &Path) -> Result<Box<dyn Lock>, LockError> {
         Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held(read_pid(&mut file))),
         Err(error) => return Err(LockError::Io(error.into())),
     }
+    let folder = match lock_folder(path, FlockOperation::NonBlockingLockExclusive) {
+        FolderLock::Ours(folder) => Some(folder),
+        // This lock file is not the owner's: it does not know who that is.
+        FolderLock::Held => return Err(LockError::Held(None)),
+        FolderLock::Unsupported => None,
+    };
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     writeln!(file, "{}", std::process::id())?;
-    Ok(Box::new(FileLock(file)))
+    Ok(Box::new(FileLock { file, folder }))
 }
 
 /// Looks at the lock at `path` and leaves it as it is.
 pub(crate) fn owner(path: &Path) -> io::Result<LockState> {
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(folder_owner(path)),
         Err(error) => return Err(error),
     };
     match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(LockState::Free),
+        Ok(()) => Ok(folder_owner(path)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(LockState::Held(read_pid(&mut file))),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What came of the attempt to lock a folder.
+enum FolderLock {
+    Ours(File),
+    Held,
+    Unsupported,
+}
+
+/// Locks the folder that the lock file at `path` is in.
+fn lock_folder(path: &Path, operation: FlockOperation) -> FolderLock {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let Ok(folder) = File::open(parent.unwrap_or(Path::new("."))) else {
+        return FolderLock::Unsupported;
+    };
+    match flock(&folder, operation) {
+        Ok(()) => FolderLock::Ours(folder),
+        Err(rustix::io::Errno::WOULDBLOCK) => FolderLock::Held,
+        Err(_) => FolderLock::Unsupported,
+    }
+}
+
+/// Whether somebody holds the folder, whose lock file is not held or gone.
+fn folder_owner(path: &Path) -> LockState {
+    match lock_folder(path, FlockOperation::NonBlockingLockShared) {
+        FolderLock::Held => LockState::Held(None),
+        FolderLock::Ours(_) | FolderLock::Unsupported => LockState::Free,
     }
 }
 
