@@ -35,13 +35,17 @@ pub struct LogSpool {
     store_deadline: Duration,
 }
 
+/// A longer `store_deadline` than this is no different from none, and could not be added to a time.
+const STORE_DEADLINE_MAX: Duration = Duration::from_hours(365 * 24);
+
 /// How a [`LogSpool`] behaves.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "options are built with `..Default::default()`")]
 pub struct LogSpoolOptions {
     /// The engine's own options.
     pub log: LogOptions,
-    /// How long a store may wait when the caller gives no sooner deadline. Default: 30 seconds.
+    /// How long a store may wait when the caller gives no sooner deadline. Default: 30 seconds, at
+    /// most a year.
     pub store_deadline: Duration,
 }
 
@@ -65,7 +69,7 @@ impl LogSpool {
     ///
     /// A store waits at most `store_deadline` when its caller gives no sooner one.
     pub fn with_log(log: Log, store_deadline: Duration) -> Self {
-        Self { log, store_deadline }
+        Self { log, store_deadline: store_deadline.min(STORE_DEADLINE_MAX) }
     }
 
     /// Hands `batch` to the engine before `limit` and waits for its acknowledgement until then.
@@ -165,6 +169,9 @@ impl LogSpool {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(larder_log::Error::Closed)) => Err(shut_down()),
             Ok(Err(larder_log::Error::Unhealthy(reason))) => Err(SpoolError::Unhealthy { reason }),
+            Ok(Err(larder_log::Error::NoSpace)) => {
+                Err(SpoolError::NoSpace { effect: Effect::NotApplied })
+            }
             Ok(Err(error)) => Err(driver::harmless(operation, error).into()),
             Err(panicked) => Err(driver::harmless(operation, panicked).into()),
         }
