@@ -1,7 +1,6 @@
 //! Bodies: bounded each and together, and timed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
@@ -11,10 +10,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::error::ApiError;
 use crate::serve::state::App;
 
-/// How long a body that is refused is read on, so that its sender gets to read why.
-const COURTESY: Duration = Duration::from_secs(2);
-/// How much of a body that is refused is read on.
-const COURTESY_BYTES: u64 = 64 << 20;
 /// How much memory is reserved at a time, in KiB.
 const STEP_KIB: u32 = 64;
 
@@ -33,7 +28,7 @@ pub(crate) struct Share(Option<OwnedSemaphorePermit>);
 pub(crate) async fn receive(app: &App, mut body: Body) -> Result<Received, ApiError> {
     let limit = app.limits.body;
     if body.size_hint().lower() > limit {
-        return refuse(body, ApiError::too_large(limit)).await;
+        return Err(ApiError::too_large(limit));
     }
     let mut share = Share(None);
     let mut reserved = 0_u64;
@@ -52,12 +47,12 @@ pub(crate) async fn receive(app: &App, mut body: Body) -> Result<Received, ApiEr
         let Ok(data) = frame.into_data() else { continue };
         let size = total(&first, &rest).saturating_add(length(&data));
         if size > limit {
-            return refuse(body, ApiError::too_large(limit)).await;
+            return Err(ApiError::too_large(limit));
         }
         while reserved < size {
             if !share.grow(app) {
                 let busy = "the daemon holds as many bodies as it may: try again";
-                return refuse(body, ApiError::shedding(busy)).await;
+                return Err(ApiError::shedding(busy));
             }
             reserved += u64::from(STEP_KIB) << 10;
         }
@@ -87,22 +82,6 @@ impl Share {
         }
         true
     }
-}
-
-/// Reads on for a moment, so that the answer is not lost in a reset connection.
-async fn refuse<T>(mut body: Body, error: ApiError) -> Result<T, ApiError> {
-    let read_on = async {
-        let mut seen = 0_u64;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen = seen.saturating_add(frame.data_ref().map_or(0, length));
-            if seen > COURTESY_BYTES {
-                return;
-            }
-        }
-    };
-    // Whether the sender finished in time makes no difference to the answer.
-    let _ = tokio::time::timeout(COURTESY, read_on).await;
-    Err(error)
 }
 
 fn total(first: &Bytes, rest: &BytesMut) -> u64 {

@@ -84,7 +84,8 @@ fn named<'a>(app: &'a App, uri: &Uri) -> Result<&'a Cache<Bytes>, ApiError> {
     let name = part(uri, 2)?;
     app.caches.get(&name).ok_or_else(|| {
         let known = app.caches.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let message = format!("there is no cache {name:.40?}: this daemon has {known}");
+        let message =
+            format!("there is no cache {}: this daemon has {known}", request::quoted(&name));
         ApiError::new(StatusCode::NOT_FOUND, "no-such-cache", message)
     })
 }

@@ -75,10 +75,13 @@ pub(crate) async fn versions(State(app): State<Arc<App>>, uri: Uri) -> Result<Re
     let from = query.seqno("from")?.unwrap_or(SeqNo::MIN);
     let limit = match query.text("limit") {
         None => LIMIT,
-        Some(text) => text.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| {
-            let message = format!("limit={text:.40?} is not a number from 0 to {LIMIT_MAX}");
-            ApiError::bad("bad-limit", message)
-        })?,
+        Some(text) => {
+            request::number(text).filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| {
+                let text = request::quoted(text);
+                let message = format!("limit={text} is not a number from 0 to {LIMIT_MAX}");
+                ApiError::bad("bad-limit", message)
+            })?
+        }
     };
     let versions = app.consensus.scan(&key(&uri)?, from, limit).await?;
     let mut response = Body::from_stream(version_array(versions)).into_response();
@@ -109,15 +112,14 @@ fn condition(headers: &HeaderMap) -> Result<Option<SeqNo>, ApiError> {
         }
         (Some(_), Some(_)) => bad("If-Match and If-None-Match exclude one another".into()),
         (None, Some("*")) => Ok(None),
-        (None, Some(text)) => bad(format!("If-None-Match: {text:.40?} has to be *")),
+        (None, Some(text)) => bad(format!("If-None-Match: {} has to be *", request::quoted(text))),
         (Some(text), None) => {
             let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-            match inner.map(|inner| request::seqno("If-Match", inner)) {
-                Some(Ok(seqno)) => Ok(Some(seqno)),
-                _ => {
-                    bad(format!("If-Match: {text:.40?} has to be one seqno in quotes, as in \"5\""))
-                }
+            if let Some(Ok(seqno)) = inner.map(|inner| request::seqno("If-Match", inner)) {
+                return Ok(Some(seqno));
             }
+            let text = request::quoted(text);
+            bad(format!("If-Match: {text} has to be one seqno in quotes, as in \"5\""))
         }
     }
 }

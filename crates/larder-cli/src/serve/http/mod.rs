@@ -3,6 +3,7 @@
 mod body;
 mod cache;
 mod consensus;
+mod courtesy;
 mod error;
 mod ops;
 mod request;
@@ -43,6 +44,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(courtesy::hear_out))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
 }

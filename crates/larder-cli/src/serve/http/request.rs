@@ -1,5 +1,6 @@
 //! Strict reading of paths, queries and headers: what is not understood is refused.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, Uri};
@@ -21,7 +22,7 @@ pub(crate) fn query(uri: &Uri, known: &[&'static str]) -> Result<Query, ApiError
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let Some(name) = known.iter().find(|known| **known == name) else {
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let message = format!("unknown parameter {name:?}: this path takes {known}");
+            let message = format!("unknown parameter {}: this path takes {known}", quoted(name));
             return Err(ApiError::bad("bad-parameter", message));
         };
         if found.iter().any(|(seen, _)| seen == name) {
@@ -58,15 +59,26 @@ impl Query {
 
 /// Reads a seqno; larger numbers than any store takes are refused here already.
 pub(crate) fn seqno(what: &str, text: &str) -> Result<SeqNo, ApiError> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parsed = text.parse().ok().filter(|seqno: &SeqNo| seqno.is_valid());
-    parsed.filter(|_| digits).ok_or_else(|| {
-        let max = SeqNo::MAX;
-        ApiError::bad(
-            "bad-seqno",
-            format!("{what}={text:.40?} is not a seqno: expected 0 to {max}"),
-        )
+    number(text).filter(|seqno: &SeqNo| seqno.is_valid()).ok_or_else(|| {
+        let (text, max) = (quoted(text), SeqNo::MAX);
+        ApiError::bad("bad-seqno", format!("{what}={text} is not a seqno: expected 0 to {max}"))
     })
+}
+
+/// Reads a number that is written in digits, without a sign.
+pub(crate) fn number<N: FromStr>(text: &str) -> Option<N> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
+/// What a client sent, in quotes and no longer than needed to recognise it.
+pub(crate) fn quoted(text: &str) -> String {
+    /// Bytes that are shown.
+    const SHOWN: usize = 40;
+    match text.get(..text.floor_char_boundary(SHOWN)) {
+        Some(start) if start.len() < text.len() => format!("{:?}", format!("{start}…")),
+        _ => format!("{text:?}"),
+    }
 }
 
 /// The text of a header that may be given once.
@@ -92,7 +104,7 @@ pub(crate) fn duration(
 ) -> Result<Option<Duration>, ApiError> {
     let Some(text) = header(headers, name)? else { return Ok(None) };
     humantime::parse_duration(text).map(Some).map_err(|_| {
-        let message = format!("{name}: {text:.40?} is not a duration such as 30s or 500ms");
+        let message = format!("{name}: {} is not a duration such as 30s or 500ms", quoted(text));
         ApiError::bad("bad-header", message)
     })
 }
@@ -103,7 +115,7 @@ pub(crate) fn sync(headers: &HeaderMap) -> Result<bool, ApiError> {
         None | Some("true") => Ok(true),
         Some("false") => Ok(false),
         Some(text) => {
-            let message = format!("larder-sync: {text:.40?} is neither true nor false");
+            let message = format!("larder-sync: {} is neither true nor false", quoted(text));
             Err(ApiError::bad("bad-header", message))
         }
     }

@@ -119,7 +119,8 @@ fn named<'a>(app: &'a App, uri: &Uri) -> Result<&'a SharedSpool, ApiError> {
     let name = part(uri, 2)?;
     app.spools.get(&name).ok_or_else(|| {
         let known = app.spools.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let message = format!("there is no spool {name:.40?}: this daemon has {known}");
+        let message =
+            format!("there is no spool {}: this daemon has {known}", request::quoted(&name));
         ApiError::new(StatusCode::NOT_FOUND, "no-such-spool", message)
     })
 }
