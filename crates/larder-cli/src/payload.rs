@@ -24,10 +24,19 @@ pub(crate) async fn read(path: &Path) -> Result<Bytes, Exit> {
 pub(crate) fn read_file(path: &Path) -> Result<Bytes, Exit> {
     let failed = |error: std::io::Error| Exit::file(path, &error);
     let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
+    let before = file.metadata().map_err(failed)?;
+    if before.is_dir() {
         return Err(Exit::usage(format!("{} is a folder: give a file", path.display())));
     }
-    bounded(&path.display().to_string(), file)
+    let data = bounded(&path.display().to_string(), &file)?;
+    let after = file.metadata().map_err(failed)?;
+    if before.is_file()
+        && (before.len(), before.modified().ok()) != (after.len(), after.modified().ok())
+    {
+        let problem = "changed while it was read: try again when nobody writes to it";
+        return Err(Exit::failed(format!("{} {problem}", path.display())));
+    }
+    Ok(data)
 }
 
 /// Runs blocking work off the worker threads.

@@ -33,7 +33,8 @@ pub(crate) async fn run(
         }
     }
     let single = match sources.as_slice() {
-        [source] if source == Path::new("-") || source.is_file() => Some(source.clone()),
+        // Pipes and the like are read, too: as in `spool put URI <(command)`.
+        [source] if !source.is_dir() => Some(source.clone()),
         _ => None,
     };
     if let Some(source) = single {
@@ -116,8 +117,12 @@ async fn put_file(
     write: &SpoolWrite,
     memory: Arc<Semaphore>,
 ) -> Result<SpoolId, Exit> {
-    let size = std::fs::metadata(path).map_err(|error| Exit::file(path, &error))?.len();
-    let share = u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, MEMORY_KIB);
+    let about = std::fs::metadata(path).map_err(|error| Exit::file(path, &error))?;
+    let share = match u32::try_from(about.len().div_ceil(1024)) {
+        Ok(kib) if about.is_file() => kib.clamp(1, MEMORY_KIB),
+        // A large one, or one whose size shows only at its end.
+        _ => MEMORY_KIB,
+    };
     let permit = memory.acquire_many_owned(share).await;
     let _share = permit.map_err(|_| Exit::failed("the memory for payloads is gone"))?;
     let file = path.to_owned();
@@ -154,8 +159,9 @@ fn walk(sources: Vec<PathBuf>) -> impl Stream<Item = Found> {
         for entry in sources.iter().flat_map(WalkDir::new) {
             let found = match entry {
                 Ok(entry) if entry.file_type().is_file() => Ok(entry.into_path()),
-                // A source that is itself a link was meant; links further down are left out.
-                Ok(entry) if entry.depth() == 0 && entry.path().is_file() => Ok(entry.into_path()),
+                // A source that was named was meant, whether a link or a pipe; further down what is
+                // not a file is left out.
+                Ok(entry) if entry.depth() == 0 && !entry.path().is_dir() => Ok(entry.into_path()),
                 Ok(_) => continue,
                 Err(error) => {
                     let path = error.path().map(Path::to_owned).unwrap_or_default();
