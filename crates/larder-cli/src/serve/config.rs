@@ -1,6 +1,7 @@
 //! The config file of the daemon: TOML, every field with a default, nothing passed over.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::stores::log_uri;
 const DEFAULT: &str = "default";
 /// A config is small; anything larger is the wrong file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The longest wait: a bound that nobody lives to see is none, and clocks cannot reckon with it.
+const WAIT_MAX: Duration = Duration::from_hours(365 * 24);
 
 type Check = fn(&str) -> Result<(), OpenError>;
 
@@ -111,10 +114,15 @@ impl Config {
     /// Reads a config file as it is.
     pub(crate) fn read_raw(file: &Path) -> Result<Self, Exit> {
         let failed = |error: std::io::Error| Exit::file(file, &error);
-        if std::fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
-            return Err(Exit::usage(format!("{}: too large for a config", file.display())));
+        let refused = |problem| Exit::usage(format!("{}: {problem}", file.display()));
+        let mut text = Vec::new();
+        // Not asked for its size: a pipe has none before its end.
+        let source = std::fs::File::open(file).map_err(failed)?;
+        source.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
+        if u64::try_from(text.len()).is_ok_and(|len| len > FILE_BYTES_MAX) {
+            return Err(refused("too large for a config"));
         }
-        let text = std::fs::read_to_string(file).map_err(failed)?;
+        let text = String::from_utf8(text).map_err(|_| refused("not UTF-8 text"))?;
         toml::from_str(&text)
             .map_err(|error| Exit::usage(format!("{}:{}", file.display(), told(&text, &error))))
     }
@@ -241,8 +249,11 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let parsed = humantime::parse_duration(&text).ok().filter(|duration| !duration.is_zero());
-    parsed.ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration such as 30s")))
+    let parsed = humantime::parse_duration(&text).ok();
+    let parsed = parsed.filter(|wait| !wait.is_zero() && *wait <= WAIT_MAX);
+    parsed.ok_or_else(|| {
+        D::Error::custom(format!("{text:?} is not a duration such as 30s, of at most 365days"))
+    })
 }
 
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
