@@ -10,7 +10,7 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -172,4 +172,32 @@ fn a_file_that_changes_under_its_reader_is_not_stored_by_half() {
     stored.fails(1, "changed while it was read");
     run(&["spool", "put", &uri, file.to_str().unwrap()]).ok();
     assert_eq!(run(&["spool", "ls", &uri]).ok().text().lines().count(), 2);
+}
+
+#[test]
+fn a_daemon_whose_log_cannot_be_written_still_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = support::larder()
+        .args(["serve", "--listen", "127.0.0.1:0", "--data", folder.path().to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let stdout = child.stdout.take().unwrap();
+    std::io::BufReader::new(stdout).read_line(&mut line).unwrap();
+    let ask = || -> std::io::Result<String> {
+        let mut stream =
+            TcpStream::connect(line.trim().trim_start_matches("listening on http://"))?;
+        // Refusals are logged.
+        stream.write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answer.as_ref().is_ok_and(|text| text.starts_with("HTTP/1.1 404 ")), "{answer:?}");
 }

@@ -104,5 +104,8 @@ fn log_to_stderr() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(terminal)
+        // A log that cannot be written, as on a full disk, must not take requests down with it: the
+        // complaint about it would go to the same place, and panic there.
+        .log_internal_errors(false)
         .try_init();
 }
