@@ -129,7 +129,7 @@ impl ManifestState {
         }
     }
 
-    /// An id that no file ever had. Its file means nothing until the manifest lists it.
+    /// An id that no file has. Its file means nothing until the manifest lists it.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
         let id = u32::try_from(self.next_segment.min(SEGMENT_ID_MAX)).ok()?;
         if u64::from(id) == SEGMENT_ID_MAX {
@@ -145,10 +145,20 @@ impl ManifestState {
         self.pending.remove(&u64::from(id));
     }
 
-    /// The file of an allocated id was removed again.
+    /// The file of an allocated id was removed again, or never made.
+    ///
+    /// The newest id is used again: every refused put on a full disk would otherwise take one, and
+    /// eight bytes of every manifest from then on. An old file that power loss brings back is no
+    /// danger, since the folder is synced before the next file of that name is listed.
     pub(crate) fn discard(&mut self, id: u32) {
-        if self.pending.remove(&u64::from(id)) {
-            self.discarded.insert(u64::from(id));
+        let id = u64::from(id);
+        if !self.pending.remove(&id) {
+            return;
+        }
+        if id + 1 == self.next_segment {
+            self.next_segment = id;
+        } else {
+            self.discarded.insert(id);
         }
     }
 

@@ -671,3 +671,35 @@ fn full_disk_is_emptied_by_deleting_and_compacting() {
     let (log, _committer) = open(&disk.crash(1));
     assert_eq!(log.recovery().entries, 11);
 }
+
+#[test]
+fn refused_puts_use_up_neither_segment_ids_nor_room_in_the_manifest() {
+    let disk = SimDisk::new(22);
+    let (log, mut committer) = open(&disk);
+    put(&log, 1, 9000, Durability::Power);
+    settle(&mut committer);
+    let manifest = Path::new(DIR).join("MANIFEST");
+    let before = disk.read(&manifest).unwrap().len();
+    let refuse = |committer: &mut Committer| {
+        for _ in 0..100 {
+            let refused = put(&log, 2, 9000, Durability::Power);
+            settle(committer);
+            assert!(matches!(*failure(&refused), WriteError::NoSpace));
+        }
+    };
+    // First there is no room for a name, then none for what the file should hold.
+    disk.set_full(true);
+    refuse(&mut committer);
+    disk.set_full(false);
+    disk.set_capacity(disk.used());
+    refuse(&mut committer);
+    disk.set_capacity(u64::MAX);
+    let accepted = put(&log, 2, 9000, Durability::Power);
+    settle(&mut committer);
+    assert!(is_done(&accepted));
+    assert!(disk.read(&segment(2)).is_some(), "{:?}", disk.files(Path::new(DIR)));
+    assert_eq!(disk.read(&manifest).unwrap().len(), before + 48, "one more segment, no more");
+    drop((committer, log));
+    let (log, _committer) = open(&disk.crash(1));
+    assert_eq!(log.recovery().entries, 2);
+}

@@ -213,8 +213,9 @@ fn create_file(shared: &Shared) -> std::io::Result<(u32, Arc<dyn File>)> {
 
 /// Removes a segment file that was never listed. If that fails, the next open does it.
 pub(crate) fn discard_segment(shared: &Shared, id: u32) {
-    if shared.io.unlink(&segment::path(&shared.dir, u64::from(id))).is_ok() {
-        shared.manifest().discard(id);
+    match shared.io.unlink(&segment::path(&shared.dir, u64::from(id))) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {}
+        _ => shared.manifest().discard(id),
     }
 }
 
