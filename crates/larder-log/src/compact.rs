@@ -185,6 +185,7 @@ impl Shared {
         let scan = scan(&*victim.file, victim.seed, FRAMES_START, end)
             .map_err(|error| Error::io("read", &path, error))?;
         let (mut live, mut tombstones, mut corrupt) = (Vec::new(), Vec::new(), 0);
+        let mut rotten_tombstones = 0;
         for event in scan.events {
             let Event::Frame(frame) = event else { continue };
             match frame.header.kind {
@@ -196,13 +197,16 @@ impl Shared {
                         corrupt += 1;
                     }
                 },
+                // It may still have to cancel something and cannot be copied: like a damaged entry.
+                Kind::Delete | Kind::Abort if !frame.payload_ok => rotten_tombstones += 1,
                 Kind::Delete | Kind::Abort => tombstones.push(frame),
                 Kind::Commit | Kind::Seal => {}
             }
         }
         // Live entries that the walk did not even meet: their headers are damaged now.
         let met = live.len() as u64 + corrupt;
-        corrupt += victim.live_records.load(Ordering::Relaxed).saturating_sub(met);
+        corrupt +=
+            victim.live_records.load(Ordering::Relaxed).saturating_sub(met) + rotten_tombstones;
         if corrupt > 0 {
             victim.damaged.store(true, Ordering::Relaxed);
             return Ok(corrupt);

@@ -703,3 +703,35 @@ fn refused_puts_use_up_neither_segment_ids_nor_room_in_the_manifest() {
     let (log, _committer) = open(&disk.crash(1));
     assert_eq!(log.recovery().entries, 2);
 }
+
+#[test]
+fn rotten_delete_does_not_hold_up_the_reclaiming_of_other_segments() {
+    let disk = SimDisk::new(23);
+    let (log, mut committer) = open(&disk);
+    // The first segment holds what the delete in the second one is about.
+    for n in 0..11 {
+        put(&log, n, 1000, Durability::Power);
+    }
+    settle(&mut committer);
+    put(&log, 20, 5000, Durability::Power);
+    delete(&log, 0);
+    settle(&mut committer);
+    for _ in 0..6 {
+        put(&log, 20, 3000, Durability::Power);
+        settle(&mut committer);
+    }
+    disk.tamper(&segment(2), |bytes| {
+        let is_delete = |at: &usize| bytes[at + 4] == 2 && bytes[at + 24..at + 40] == [0; 16];
+        let at = (4096..bytes.len() - 48).step_by(8).find(is_delete).unwrap();
+        bytes[at + 40] ^= 1;
+    });
+    for _ in 0..4 {
+        committer.compact(CompactMode::Step).unwrap();
+    }
+    assert!(disk.read(&segment(3)).is_none(), "the others are reclaimed");
+    assert_eq!(log.unhealthy_reason(), None);
+    drop((committer, log));
+    let (log, _committer) = open(&disk.crash(1));
+    assert_eq!(log.get(slot(0)).unwrap(), None);
+    assert_eq!(log.recovery().entries, 11);
+}
