@@ -452,19 +452,22 @@ impl Handle {
     }
 
     fn close(&self) -> Option<crate::Outcome> {
-        let threads = std::mem::take(&mut *self.lock_threads());
         let ticket = self.shutdown();
-        if self.stepped {
+        // A waker may drop the last handle on one of the log's own threads: waiting there would be
+        // for ever, because it is this thread that has to end the log.
+        if self.stepped || self.is_own_thread() {
             return ticket.wait(Some(Duration::ZERO));
         }
         let outcome = ticket.wait(None);
-        for thread in threads {
-            // A waker may drop the last handle on one of these threads themselves.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
+        for thread in std::mem::take(&mut *self.lock_threads()) {
+            let _ = thread.join();
         }
         outcome
+    }
+
+    fn is_own_thread(&self) -> bool {
+        let current = std::thread::current().id();
+        self.lock_threads().iter().any(|thread| thread.thread().id() == current)
     }
 
     fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {

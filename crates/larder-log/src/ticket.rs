@@ -118,10 +118,10 @@ impl Future for Ticket {
         if let Phase::Ended(outcome) = &inner.phase {
             return Poll::Ready(outcome.clone());
         }
-        match inner.wakers.iter_mut().find(|(key, _)| *key == self.key) {
-            Some((_, waker)) => waker.clone_from(cx.waker()),
-            None => inner.wakers.push((self.key, cx.waker().clone())),
-        }
+        let before = inner.take_waker(self.key);
+        inner.wakers.push((self.key, cx.waker().clone()));
+        drop(inner);
+        drop(before);
         Poll::Pending
     }
 }
@@ -138,7 +138,9 @@ impl Clone for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.state.lock().wakers.retain(|(key, _)| *key != self.key);
+        // The end of a waker may be the end of anything, a log included: not under the lock.
+        let waker = self.state.lock().take_waker(self.key);
+        drop(waker);
     }
 }
 
@@ -155,6 +157,13 @@ struct Inner {
     /// One per clone that was polled.
     wakers: Vec<(u64, Waker)>,
     next_key: u64,
+}
+
+impl Inner {
+    fn take_waker(&mut self, of: u64) -> Option<Waker> {
+        let at = self.wakers.iter().position(|(key, _)| *key == of)?;
+        Some(self.wakers.swap_remove(at).1)
+    }
 }
 
 #[derive(Debug)]

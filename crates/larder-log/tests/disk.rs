@@ -313,3 +313,55 @@ fn closing_twice_and_from_two_threads_waits_for_the_same_end() {
     });
     log.close().unwrap();
 }
+
+/// A waker that lets go of the last handle.
+struct LetGo(std::sync::Mutex<Option<Log>>);
+
+impl std::task::Wake for LetGo {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.lock().unwrap().take();
+    }
+}
+
+/// A pending ticket whose waker holds the last handle of its log.
+fn pending(log: Log) -> larder_log::Ticket {
+    use std::future::Future;
+    let mut log = log;
+    loop {
+        let mut batch = Batch::new();
+        batch.put(slot(1), payload(1, 30_000).into());
+        let mut ticket = log.submit(batch, Durability::Power).unwrap();
+        let holder = std::sync::Arc::new(LetGo(std::sync::Mutex::new(Some(log))));
+        let waker = std::sync::Arc::clone(&holder).into();
+        let mut context = std::task::Context::from_waker(&waker);
+        if std::pin::Pin::new(&mut ticket).poll(&mut context).is_pending() {
+            return ticket;
+        }
+        // It was done too soon to have to wake anybody.
+        log = holder.0.lock().unwrap().take().unwrap();
+    }
+}
+
+/// Whether what `act` does lets the log end, so that it can be opened again.
+#[expect(clippy::disallowed_methods, reason = "the end of the log is seen from outside only")]
+fn ends(act: impl FnOnce(larder_log::Ticket) + Send + 'static) {
+    let dir = tempfile::tempdir().unwrap();
+    let ticket = pending(Log::open(dir.path(), small()).unwrap());
+    std::thread::spawn(move || act(ticket));
+    let opened = (0..1000).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        Log::open(dir.path(), small()).ok()
+    });
+    let log = opened.unwrap();
+    assert_eq!(log.get(slot(1)).unwrap().unwrap(), payload(1, 30_000));
+}
+
+#[test]
+fn last_handle_may_be_dropped_by_a_waker_on_the_thread_of_the_log() {
+    ends(|ticket| drop(ticket.wait(None)));
+}
+
+#[test]
+fn last_handle_may_be_dropped_with_the_waker_of_a_dropped_ticket() {
+    ends(drop);
+}
