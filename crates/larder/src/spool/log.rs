@@ -151,7 +151,8 @@ impl LogSpool {
         if caller.is_some_and(|deadline| deadline <= now) {
             return Err(SpoolError::CallerDeadlineExceeded { effect: Effect::NotApplied });
         }
-        let own = now + self.store_deadline;
+        // One that no clock reaches is as good as none.
+        let own = now.checked_add(self.store_deadline).unwrap_or(now + NO_LIMIT);
         Ok(match caller {
             Some(deadline) if deadline < own => Limit { at: deadline, own: None },
             _ => Limit { at: own, own: Some(self.store_deadline) },
@@ -280,6 +281,9 @@ impl Spool for LogSpool {
         Durability::Power
     }
 }
+
+/// Ten years: longer than any process waits, and far from the end of every clock.
+const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Until when a write may take, and whose limit that is (`own`: the spool's).
 #[derive(Clone, Copy)]

@@ -208,3 +208,12 @@ async fn a_dropped_store_disturbs_no_other_one() {
     }
     assert!(handle.await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_beyond_every_clock_is_no_limit() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), Duration::MAX);
+    let id = id();
+    spool.store(id, "a".into(), true, None).await.unwrap();
+    spool.remove(id).await.unwrap();
+}
