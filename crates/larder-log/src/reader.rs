@@ -30,6 +30,14 @@ pub struct Entry {
     segment: Arc<Segment>,
 }
 
+impl Entry {
+    /// Whether `damage` is that of this very record: not of one that the slot held before.
+    pub fn is_at(&self, damage: &Damage) -> bool {
+        (self.slot, u64::from(self.segment.id), self.location.offset())
+            == (damage.slot.unwrap_or(self.slot), damage.segment, damage.offset)
+    }
+}
+
 impl Shared {
     pub(crate) fn read_slot(&self, slot: Slot) -> Result<Option<Bytes>, ReadError> {
         if self.is_closed() {

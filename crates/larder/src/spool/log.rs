@@ -282,6 +282,9 @@ impl Spool for LogSpool {
     }
 }
 
+/// What a load, an enumeration and a listing say of a damaged payload.
+const DAMAGED: &str = "its bytes fail their checksum";
+
 /// Ten years: longer than any process waits, and far from the end of every clock.
 const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -342,9 +345,7 @@ fn refused(error: SubmitError) -> SpoolError {
 
 fn unreadable(operation: &'static str, id: SpoolId, error: ReadError) -> SpoolError {
     match error {
-        ReadError::Corrupt { .. } => {
-            SpoolError::Corrupt { id: Some(id), what: "its bytes fail their checksum".into() }
-        }
+        ReadError::Corrupt { .. } => SpoolError::Corrupt { id: Some(id), what: DAMAGED.into() },
         ReadError::Closed => shut_down(),
         other => driver::harmless(operation, other).into(),
     }

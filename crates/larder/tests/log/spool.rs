@@ -217,3 +217,58 @@ async fn a_limit_beyond_every_clock_is_no_limit() {
     spool.store(id, "a".into(), true, None).await.unwrap();
     spool.remove(id).await.unwrap();
 }
+
+/// The damaged ids and the sound ones, as enumerated and as listed.
+async fn told(spool: &LogSpool) -> [(Vec<Option<SpoolId>>, Vec<SpoolId>); 2] {
+    let (sender, mut receiver) = channel(8);
+    let handle = spool.enumerate(sender, Timestamp::MAX).unwrap();
+    let mut enumerated = (Vec::new(), Vec::new());
+    while let Some(entry) = receiver.recv().await {
+        match entry {
+            SpoolEntry::Item { id, .. } => enumerated.1.push(id),
+            SpoolEntry::Corrupt { id, .. } => enumerated.0.push(id),
+        }
+    }
+    assert!(handle.await.is_ok());
+    let (sender, mut receiver) = channel(8);
+    let handle = spool.list(sender, Timestamp::MAX).unwrap();
+    let mut listed = (Vec::new(), Vec::new());
+    while let Some(entry) = receiver.recv().await {
+        match entry {
+            Listing::Item { id, .. } => listed.1.push(id),
+            Listing::Corrupt { id, .. } => listed.0.push(id),
+        }
+    }
+    assert!(handle.await.is_ok());
+    [enumerated, listed]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_told_once_and_no_more_when_the_entry_was_replaced_or_removed() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    let (replaced, removed) = (id(), id());
+    for (id, letter) in [(replaced, b'r'), (removed, b's')] {
+        spool.store(id, vec![letter; 2_000].into(), true, None).await.unwrap();
+    }
+    let file = folder.path().join("seg-0000000000000001.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    for letter in [b'r', b's'] {
+        let at = bytes.windows(2_000).position(|window| window == [letter; 2_000]).unwrap();
+        bytes[at + 7] ^= 1;
+    }
+    std::fs::write(&file, bytes).unwrap();
+    for id in [replaced, removed] {
+        assert!(matches!(spool.load(id).await, Err(SpoolError::Corrupt { .. })));
+    }
+    for (damaged, sound) in told(&spool).await {
+        assert_eq!(damaged.len(), 2);
+        assert!(damaged.contains(&Some(replaced)) && damaged.contains(&Some(removed)));
+        assert_eq!(sound, []);
+    }
+    spool.store(replaced, "sound".into(), true, None).await.unwrap();
+    spool.remove(removed).await.unwrap();
+    for said in told(&spool).await {
+        assert_eq!(said, (Vec::new(), vec![replaced]));
+    }
+}

@@ -1,13 +1,13 @@
 //! Walking over all entries on a thread of its own, in the order of the disk.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use larder_core::channel::Sender;
 use larder_core::{
     EnumerateHandle, EnumerateReport, Listing, ListingSender, SpoolEntry, SpoolError, SpoolId,
     SpoolSender, Timestamp,
 };
-use larder_log::{Entry, Log, Slot};
+use larder_log::{Damage, Entry, Log, Slot};
 
 use super::{shut_down, size, unreadable};
 use crate::driver::log as driver;
@@ -39,8 +39,7 @@ pub(super) fn sizes(
     let step = move |walk: &mut Walk<Listing>, id: SpoolId, entry: &Entry| match reader
         .payload_len(entry.slot)
     {
-        // Damage that is known was told before.
-        Some(_) if walk.told.contains(&id) => Ok(()),
+        Some(_) if walk.is_known_damage(id, entry) => walk.damage(Some(id), super::DAMAGED.into()),
         Some(len) => walk.item(len.into(), Listing::Item { id, size: len.into() }),
         None => Ok(()),
     };
@@ -66,10 +65,16 @@ fn start<T: Send + 'static>(
         let mut snapshot = log.snapshot(driver::SPOOL);
         snapshot.retain(|entry| entry.pre_open || created_before(entry.slot, start_time));
         let damaged = log.damaged(driver::SPOOL);
-        let mut walk = Walk { sender, report, corrupt, told: HashSet::new() };
-        let end = damaged
+        let (known, strange): (Vec<_>, Vec<_>) =
+            damaged.into_iter().partition(|damage| damage.slot.is_some());
+        let known = known.into_iter().filter_map(|damage| Some((id_of(damage.slot?), damage)));
+        let mut walk = Walk { sender, report, corrupt, known: HashMap::new() };
+        for (id, damage) in known {
+            walk.known.entry(id).or_default().push(damage);
+        }
+        let end = strange
             .into_iter()
-            .try_for_each(|damage| walk.damage(damage.slot.map(id_of), damage.to_string()))
+            .try_for_each(|damage| walk.damage(None, damage.to_string()))
             .and_then(|()| {
                 snapshot.iter().try_for_each(|entry| {
                     if log.is_closed() {
@@ -94,8 +99,8 @@ struct Walk<T> {
     sender: Sender<T>,
     report: EnumerateReport,
     corrupt: Corrupt<T>,
-    /// Damaged ids that were sent: each is told once, known before or found by this walk.
-    told: HashSet<SpoolId>,
+    /// Damaged records that were known at the start; an id may hold a sound one by now.
+    known: HashMap<SpoolId, Vec<Damage>>,
 }
 
 /// Why a walk stops early.
@@ -112,12 +117,13 @@ impl<T> Walk<T> {
     }
 
     fn damage(&mut self, id: Option<SpoolId>, what: String) -> Result<(), End> {
-        if id.is_some_and(|id| !self.told.insert(id)) {
-            return Ok(());
-        }
         self.send((self.corrupt)(id, SpoolError::Corrupt { id, what }))?;
         self.report.corrupt();
         Ok(())
+    }
+
+    fn is_known_damage(&self, id: SpoolId, entry: &Entry) -> bool {
+        self.known.get(&id).is_some_and(|known| known.iter().any(|damage| entry.is_at(damage)))
     }
 
     /// Damage is an entry; a disk that cannot be read ends the walk.
