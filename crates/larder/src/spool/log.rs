@@ -285,8 +285,8 @@ impl Spool for LogSpool {
 /// What a load, an enumeration and a listing say of a damaged payload.
 const DAMAGED: &str = "its bytes fail their checksum";
 
-/// Ten years: longer than any process waits, and far from the end of every clock.
-const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Some ten years: longer than any process waits, and far from the end of every clock.
+const NO_LIMIT: Duration = Duration::from_hours(100_000);
 
 /// Until when a write may take, and whose limit that is (`own`: the spool's).
 #[derive(Clone, Copy)]
