@@ -34,6 +34,29 @@ async fn a_removed_value_does_not_return_from_a_layer_that_was_down() {
 }
 
 #[tokio::test]
+async fn a_debt_paid_during_a_read_of_many_does_not_vouch_for_what_was_read_before() {
+    let (_, l1, _, builder) = two();
+    let tiered = std::sync::Arc::new(builder.build());
+    tiered.write(key("k"), text("old"), Condition::Always).await.unwrap();
+    l1.fail(Op::Remove);
+    tiered.remove(key("k"), Condition::Always).await.unwrap();
+    l1.recover();
+    let (reads, release) = (l1.reads(), l1.hold(Op::Read, When::After));
+    let reader = {
+        let tiered = std::sync::Arc::clone(&tiered);
+        tokio::spawn(async move { tiered.read_many(&[key("k")]).await.unwrap() })
+    };
+    while l1.reads() == reads {
+        tokio::task::yield_now().await;
+    }
+    tiered.write(key("k"), text("new"), Condition::Always).await.unwrap();
+    drop(release);
+    let found = reader.await.unwrap();
+    let read = found[0].as_ref().map(|found| &found.value.data);
+    assert_ne!(read, Some(&Bytes::from("old")), "it was removed before the read began");
+}
+
+#[tokio::test]
 async fn an_old_value_does_not_return_from_a_far_layer_that_missed_a_write() {
     let (_, l1, l2, builder) = two();
     let tiered = builder.build();

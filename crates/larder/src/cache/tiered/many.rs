@@ -21,6 +21,8 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         W: Send + Sync,
     {
         let tokens: Vec<_> = keys.iter().map(|key| self.order.token(*key)).collect();
+        // Before the layer is asked: a debt that is paid meanwhile does not vouch for what it held.
+        let owed: Vec<_> = keys.iter().map(|key| self.l1.debts.owes(*key)).collect();
         let near = self.l1.tier.read_many(keys).await;
         let (mut near, near_error) = match near {
             Ok(found) => (found, None),
@@ -28,8 +30,8 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         };
         near.resize_with(keys.len(), || None);
         let mut open = Vec::new();
-        for (at, (key, found)) in keys.iter().zip(&mut near).enumerate() {
-            *found = found.take().filter(|_| !self.l1.debts.owes(*key)).map(|f| self.l1.above(f));
+        for (at, (owed, found)) in owed.into_iter().zip(&mut near).enumerate() {
+            *found = found.take().filter(|_| !owed).map(|found| self.l1.above(found));
             if !found.as_ref().is_some_and(|found| self.decides(found)) {
                 open.push(at);
             }
