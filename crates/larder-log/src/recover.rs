@@ -6,7 +6,7 @@
 //! tail counts up to the mark. A crash anywhere in between leaves the old state, and the next open
 //! does it all again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path) -> Result<Opened, OpenError> {
         index: Index::new(u64::from_le_bytes(record::take(&inventory.manifest.store, 0))),
         segments: HashMap::new(),
         deletes: HashMap::new(),
-        aborted: Vec::new(),
+        aborted: BTreeMap::new(),
         damage: inventory.damage.clone(),
         recovery: Recovery::default(),
         max_lsn: inventory.manifest.next_lsn.max(1) - 1,
@@ -167,8 +167,9 @@ struct Loader {
     segments: HashMap<u32, Arc<Segment>>,
     /// The highest delete of each slot that was met so far.
     deletes: HashMap<Slot, u64>,
-    /// Ranges of positions that never happened.
-    aborted: Vec<(u64, u64)>,
+    /// Ranges of positions that never happened, last by first. No two of them overlap, and there
+    /// may be many: a disk that stalls has everybody give up.
+    aborted: BTreeMap<u64, u64>,
     damage: Vec<Damage>,
     recovery: Recovery,
     max_lsn: u64,
@@ -386,13 +387,13 @@ impl Loader {
         };
         let oldest = ranges.iter().map(|(first, _)| *first).min().unwrap_or(0);
         segment.cover_tombstone(oldest, frame.header.lsn, frame.header.frame_len());
-        self.aborted.extend_from_slice(ranges);
+        self.aborted.extend(ranges.iter().copied());
     }
 
     /// Compaction never copies what was given up, so its copies are never meant.
     fn is_aborted(&self, segment: &Segment, lsn: u64) -> bool {
         segment.origin != Origin::Compaction
-            && self.aborted.iter().any(|(first, last)| (*first..=*last).contains(&lsn))
+            && self.aborted.range(..=lsn).next_back().is_some_and(|(_, last)| lsn <= *last)
     }
 
     fn new_segment(&mut self, found: &Found, end: u64, sealed: bool) -> Arc<Segment> {
