@@ -38,7 +38,7 @@ pub(crate) struct Listed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) store: [u8; 16],
-    /// The next id that no file ever had.
+    /// The next id that no listed file ever had.
     pub(crate) next_segment: u64,
     /// Positions up to here had survived a sync when this was written.
     pub(crate) durable_lsn: u64,
