@@ -19,7 +19,7 @@ use crate::cache::{MemoryCache, Weight};
 /// Needs a tokio runtime. The embedded engine reads its folder before this returns.
 ///
 /// # Errors
-/// [`OpenError`]; whatever it is, nothing was changed.
+/// [`OpenError`]; whatever it is, nothing that was stored is touched.
 ///
 /// # Cancel safety
 /// An open that is dropped may go on in the background and holds the place until it is done.
@@ -148,7 +148,7 @@ where
 /// The capacity of a `memory:` cache that states none: 256 MiB.
 pub const MEMORY_CACHE_CAPACITY: u64 = 256 << 20;
 
-/// Why a store could not be opened. Nothing was changed, whatever it is.
+/// Why a store could not be opened. Whatever it is, nothing that was stored is touched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
