@@ -21,7 +21,7 @@ fn upload(daemon: &Daemon, head: &str, size: usize) -> Result<String, std::io::E
     let mut stream = TcpStream::connect(&daemon.address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let head = format!(
-        "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n"
+        "{head} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n"
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(&vec![b'x'; size])?;
@@ -56,7 +56,7 @@ fn a_client_that_asks_first_is_refused_before_it_sends_its_body() {
     for (path, status) in [("default", "413"), ("none", "404")] {
         let mut stream = TcpStream::connect(&daemon.address).unwrap();
         let head = format!(
-            "POST /v1/spool/{path} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
+            "POST /v1/spool/{path} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n\
              content-length: 1000000\r\n\r\n"
         );
         let begun = Instant::now();
@@ -191,7 +191,8 @@ fn a_daemon_whose_log_cannot_be_written_still_answers() {
         let mut stream =
             TcpStream::connect(line.trim().trim_start_matches("listening on http://"))?;
         // Refusals are logged.
-        stream.write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+        stream
+            .write_all(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -200,4 +201,25 @@ fn a_daemon_whose_log_cannot_be_written_still_answers() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(answer.as_ref().is_ok_and(|text| text.starts_with("HTTP/1.1 404 ")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_gets_nothing_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path());
+    let post = || Call::post("/v1/spool/default", "planted");
+    daemon.call(post().with("origin", "http://evil.example")).await.fails(403, "foreign-origin");
+    daemon.call(post().with("origin", "null")).await.fails(403, "foreign-origin");
+    // The test client names the daemon truly in its Host header, so this one is written by hand.
+    let mut stream = TcpStream::connect(&daemon.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let head = "GET /v1/spool/default HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("foreign-host"), "{answer}");
+    let listed = daemon.call(Call::get("/v1/spool/default")).await.is(200).lines();
+    assert_eq!(listed.len(), 1, "nothing was planted: {listed:?}");
+    let own = format!("http://{}", daemon.address);
+    daemon.call(post().with("origin", own)).await.is(201);
 }

@@ -423,7 +423,7 @@ async fn a_chunked_body_is_bounded_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = in_memory(folder.path());
     let mut stream = tokio::net::TcpStream::connect(&daemon.address).await.unwrap();
-    let head = "POST /v1/spool/default HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+    let head = "POST /v1/spool/default HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
                 transfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let chunk = format!("2000\r\n{}\r\n", "x".repeat(0x2000));
@@ -443,7 +443,8 @@ async fn clients_that_stand_still_are_let_go() {
     let daemon = in_memory(folder.path());
     // The head never ends; the body stops; nothing is ever asked.
     let half_head = "GET /healthz HTTP/1.1\r\nhost:";
-    let half_body = "POST /v1/spool/default HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf";
+    let half_body =
+        "POST /v1/spool/default HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nhalf";
     for sent in [half_head, half_body, ""] {
         let mut stream = tokio::net::TcpStream::connect(&daemon.address).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
@@ -506,7 +507,7 @@ async fn sigterm_lets_running_requests_finish() {
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = in_memory(folder.path());
     let mut stream = tokio::net::TcpStream::connect(&daemon.address).await.unwrap();
-    let head = "PUT /v1/cache/default/k HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nha";
+    let head = "PUT /v1/cache/default/k HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\nha";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut idle = daemon.client().await;
     idle.send(Call::get("/healthz")).await.unwrap().is(200);
@@ -526,7 +527,7 @@ async fn a_second_signal_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = in_memory(folder.path());
     let mut stream = tokio::net::TcpStream::connect(&daemon.address).await.unwrap();
-    let head = "PUT /v1/cache/default/k HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n";
+    let head = "PUT /v1/cache/default/k HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     daemon.signal("-INT");

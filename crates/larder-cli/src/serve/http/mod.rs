@@ -6,6 +6,7 @@ mod consensus;
 mod courtesy;
 mod error;
 mod ops;
+mod origin;
 mod request;
 mod spool;
 
@@ -44,6 +45,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(origin::guard))
         .layer(middleware::from_fn(courtesy::hear_out))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
