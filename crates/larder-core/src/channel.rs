@@ -68,16 +68,23 @@ impl<T> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake_receiver(&self, state: &mut State<T>) {
-        if let Some(waker) = state.receiver_waker.take() {
+    /// Lets go of the lock and wakes the receiver. A waker may run or drop anything, this channel's
+    /// ends included, so no waker is touched under the lock.
+    fn wake_receiver(&self, mut state: MutexGuard<'_, State<T>>) {
+        let waker = state.receiver_waker.take();
+        drop(state);
+        self.filled.notify_one();
+        if let Some(waker) = waker {
             waker.wake();
         }
-        self.filled.notify_one();
     }
 
-    fn wake_senders(&self, state: &mut State<T>) {
-        state.sender_wakers.drain(..).for_each(Waker::wake);
+    /// Lets go of the lock and wakes every sender that waits.
+    fn wake_senders(&self, mut state: MutexGuard<'_, State<T>>) {
+        let wakers = std::mem::take(&mut state.sender_wakers);
+        drop(state);
         self.room.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -104,7 +111,7 @@ impl<T> Sender<T> {
             return Err(Closed(entry));
         }
         state.queue.push_back(entry);
-        self.shared.wake_receiver(&mut state);
+        self.shared.wake_receiver(state);
         Ok(())
     }
 
@@ -118,6 +125,7 @@ impl<T> Sender<T> {
         context: &mut Context<'_>,
         entry: &mut Option<T>,
     ) -> Poll<Result<(), Closed<T>>> {
+        let waker = context.waker().clone();
         let mut state = self.shared.lock();
         let Some(value) = entry.take() else { return Poll::Ready(Ok(())) };
         if !state.receiver {
@@ -125,12 +133,12 @@ impl<T> Sender<T> {
         }
         if state.queue.len() < state.capacity {
             state.queue.push_back(value);
-            self.shared.wake_receiver(&mut state);
+            self.shared.wake_receiver(state);
             return Poll::Ready(Ok(()));
         }
         *entry = Some(value);
-        if !state.sender_wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            state.sender_wakers.push(context.waker().clone());
+        if !state.sender_wakers.iter().any(|known| known.will_wake(&waker)) {
+            state.sender_wakers.push(waker);
         }
         Poll::Pending
     }
@@ -146,20 +154,20 @@ impl<T> Receiver<T> {
 
     /// As [`Receiver::recv`], for a hand-written future or stream.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
+        let waker = context.waker().clone();
         let mut state = self.shared.lock();
         if let Some(entry) = state.queue.pop_front() {
             // Waking senders only at half empty turns one wake-up an entry into one per half.
             if state.queue.len() <= state.capacity / 2 {
-                self.shared.wake_senders(&mut state);
+                self.shared.wake_senders(state);
             }
             return Poll::Ready(Some(entry));
         }
-        self.shared.wake_senders(&mut state);
-        if state.senders == 0 {
-            return Poll::Ready(None);
-        }
-        state.receiver_waker = Some(context.waker().clone());
-        Poll::Pending
+        let ended = state.senders == 0;
+        let replaced = if ended { None } else { state.receiver_waker.replace(waker) };
+        self.shared.wake_senders(state);
+        drop(replaced);
+        if ended { Poll::Ready(None) } else { Poll::Pending }
     }
 
     /// Blocks this thread for the next entry; `None` as for [`Receiver::recv`].
@@ -168,11 +176,11 @@ impl<T> Receiver<T> {
         loop {
             if let Some(entry) = state.queue.pop_front() {
                 if state.queue.len() <= state.capacity / 2 {
-                    self.shared.wake_senders(&mut state);
+                    self.shared.wake_senders(state);
                 }
                 return Some(entry);
             }
-            self.shared.wake_senders(&mut state);
+            // Senders were woken when the channel was half empty, so none waits now.
             if state.senders == 0 {
                 return None;
             }
@@ -193,7 +201,7 @@ impl<T> Drop for Sender<T> {
         let mut state = self.shared.lock();
         state.senders -= 1;
         if state.senders == 0 {
-            self.shared.wake_receiver(&mut state);
+            self.shared.wake_receiver(state);
         }
     }
 }
@@ -203,8 +211,7 @@ impl<T> Drop for Receiver<T> {
         let mut state = self.shared.lock();
         state.receiver = false;
         let left = std::mem::take(&mut state.queue);
-        self.shared.wake_senders(&mut state);
-        drop(state);
+        self.shared.wake_senders(state);
         // Entries may hold anything; their destructors do not belong under the lock.
         drop(left);
     }

@@ -103,11 +103,15 @@ impl Future for EnumerateHandle {
     type Output = End;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
+        let waker = context.waker().clone();
         let mut state = self.0.lock();
         if let Some(end) = state.end.take() {
             return Poll::Ready(end);
         }
-        state.waker = Some(context.waker().clone());
+        let replaced = state.waker.replace(waker);
+        // A waker may drop anything, so it does not end under the lock.
+        drop(state);
+        drop(replaced);
         Poll::Pending
     }
 }
