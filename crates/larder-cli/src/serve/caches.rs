@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use larder::SharedTier;
 use larder::cache::{Cache, Encoded, NoCompression, RawCodec, Schema, Tagged, TaggedCodec, Tiered};
+use larder::compose::BoundedOffload;
 
 use super::config::CacheConfig;
 use crate::exit::Exit;
@@ -12,7 +13,13 @@ use crate::stores;
 const RECORD: u32 = 1;
 
 /// Opens the cache `name`: one tier, or two that are joined by the policies of its config.
-pub(crate) async fn open(name: &str, config: &CacheConfig) -> Result<Cache<Bytes>, Exit> {
+///
+/// What two tiers leave to the background runs on `offload`.
+pub(crate) async fn open(
+    name: &str,
+    config: &CacheConfig,
+    offload: &BoundedOffload,
+) -> Result<Cache<Bytes>, Exit> {
     let l1 = config.l1.as_ref().map(|uri| uri.0.as_str()).unwrap_or_default();
     let near = tier(name, l1).await?;
     let tier = match &config.l2 {
@@ -20,6 +27,7 @@ pub(crate) async fn open(name: &str, config: &CacheConfig) -> Result<Cache<Bytes
         Some(l2) => {
             let tiered = Tiered::builder(near, tier(name, &l2.0).await?)
                 .label(name)
+                .offload(offload.clone())
                 .read(config.read)
                 .write(config.write)
                 .refill(config.refill.0);

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use larder::cache::Cache;
+use larder::compose::{BoundedOffload, Drained};
 use larder::{Clock, SharedConsensus, SharedSpool, Spool, SystemClock};
 use tokio::sync::Semaphore;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::caches;
 use super::config::{Config, Limits};
@@ -22,6 +23,8 @@ use crate::stores;
 pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) caches: BTreeMap<String, Cache<Bytes>>,
+    /// Where caches of two tiers let slower calls end.
+    offload: BoundedOffload,
     pub(crate) spools: BTreeMap<String, SharedSpool>,
     pub(crate) consensus: SharedConsensus,
     pub(crate) metrics: Metrics,
@@ -35,9 +38,10 @@ pub(crate) struct App {
 impl App {
     /// Opens every store of `config`; when one fails those that are open are closed again.
     pub(crate) async fn open(config: Config, metrics: Metrics) -> Result<Self, Exit> {
+        let offload = BoundedOffload::default();
         let mut caches = BTreeMap::new();
         for (name, cache) in config.cache {
-            let opened = caches::open(&name.0, &cache).await?;
+            let opened = caches::open(&name.0, &cache, &offload).await?;
             caches.insert(name.0, opened);
         }
         let mut spools = BTreeMap::new();
@@ -51,6 +55,7 @@ impl App {
         Ok(Self {
             limits: config.limits,
             caches,
+            offload,
             spools,
             consensus,
             metrics,
@@ -82,6 +87,9 @@ impl App {
 
     /// Flushes and closes every store.
     pub(crate) async fn close(&self) -> Result<(), Exit> {
+        if let Drained::Aborted { tasks } = self.offload.drain(self.limits.drain).await {
+            warn!(tasks, "writes of a second tier were cut off: they did not end in time");
+        }
         let mut result = Ok(());
         for (name, spool) in &self.spools {
             let closed = tokio::time::timeout(self.limits.drain, spool.shutdown()).await;
