@@ -112,7 +112,10 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path) -> Result<Opened, OpenError> {
         Some(OpenTail { found, divided, clean: true }) => {
             loader.go_on(&found, &divided, &written, manifest)
         }
-        tail => loader.begin_anew(&**io, dir, tail, &written, manifest),
+        tail => {
+            spare::spend(&**io, dir);
+            loader.begin_anew(&**io, dir, tail, &written, manifest)
+        }
     }
 }
 

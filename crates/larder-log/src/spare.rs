@@ -39,6 +39,13 @@ impl Spare {
     }
 }
 
+/// Gives the room up for a recovery, which has to write before it can free anything. The next
+/// manifest puts it by again.
+pub(crate) fn spend(io: &dyn Io, dir: &Path) {
+    // Where there is none the recovery finds out by itself whether it has room.
+    let _ = io.unlink(&dir.join(NAME));
+}
+
 fn make(io: &dyn Io, dir: &Path) -> io::Result<()> {
     let file = io.create(&dir.join(NAME))?;
     match file.allocate(0, BYTES) {

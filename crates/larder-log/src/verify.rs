@@ -240,10 +240,16 @@ impl Checker {
     }
 
     fn finish(mut self) -> VerifyReport {
+        // Each batch has positions of its own, so the ranges that were given up never overlap.
+        self.aborted.sort_unstable();
+        let is_aborted = |lsn: u64| {
+            let after = self.aborted.partition_point(|(first, _)| *first <= lsn);
+            let before = after.checked_sub(1).and_then(|at| self.aborted.get(at));
+            before.is_some_and(|(_, last)| lsn <= *last)
+        };
         let mut newest: HashMap<Slot, &SlotChange> = HashMap::new();
         for change in &self.changes {
-            let given_up = !change.compacted
-                && self.aborted.iter().any(|(first, last)| (*first..=*last).contains(&change.lsn));
+            let given_up = !change.compacted && is_aborted(change.lsn);
             let known = newest.get(&change.slot).map_or(0, |known| known.lsn);
             if !given_up && change.lsn >= known {
                 newest.insert(change.slot, change);

@@ -735,3 +735,27 @@ fn rotten_delete_does_not_hold_up_the_reclaiming_of_other_segments() {
     assert_eq!(log.get(slot(0)).unwrap(), None);
     assert_eq!(log.recovery().entries, 11);
 }
+
+#[test]
+fn a_log_that_was_killed_on_a_full_disk_opens_again() {
+    let disk = SimDisk::new(22);
+    let (log, mut committer) = open(&disk);
+    for n in 0..20 {
+        put(&log, n, 900, Durability::Power);
+        settle(&mut committer);
+    }
+    // Killed, not shut down: what was written stays, and somebody else takes the last block.
+    let killed = disk.kill(1);
+    drop((committer, log));
+    killed.set_capacity(killed.used());
+    let (log, mut committer) = open(&killed);
+    for n in 0..20 {
+        assert_eq!(log.get(slot(n)).unwrap().unwrap().len(), 900, "{n}");
+    }
+    // Deletes have to find room as well: they are the way out.
+    assert!(is_done(&{
+        let ticket = delete(&log, 3);
+        settle(&mut committer);
+        ticket
+    }));
+}
