@@ -24,12 +24,10 @@ use crate::cache::{MemoryCache, Weight};
 /// # Cancel safety
 /// An open that is dropped may go on in the background and holds the place until it is done.
 pub async fn open_spool(uri: &str) -> Result<SharedSpool, OpenError> {
-    let mut address: Address = uri.parse()?;
+    let address: Address = uri.parse()?;
     match address.scheme() {
         "memory" => {
-            let bytes = memory_capacity(&mut address)?.unwrap_or(MemorySpool::BYTES_MAX);
-            let entries = address.take_count("max_entries")?.unwrap_or(MemorySpool::ENTRIES_MAX);
-            address.finish(&["capacity", "max_entries"])?;
+            let (bytes, entries) = memory_spool_bounds(address)?;
             Ok(SharedSpool::new(MemorySpool::new(SystemClock::shared(), bytes, entries)))
         }
         #[cfg(feature = "log")]
@@ -46,11 +44,10 @@ pub async fn open_spool(uri: &str) -> Result<SharedSpool, OpenError> {
 /// # Cancel safety
 /// As [`open_spool`].
 pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
-    let mut address: Address = uri.parse()?;
+    let address: Address = uri.parse()?;
     match address.scheme() {
         "memory" => {
-            let capacity = memory_capacity(&mut address)?.unwrap_or(MemoryConsensus::CAPACITY);
-            address.finish(&["capacity"])?;
+            let capacity = sole_capacity(address)?.unwrap_or(MemoryConsensus::CAPACITY);
             Ok(SharedConsensus::new(MemoryConsensus::with_capacity(capacity)))
         }
         #[cfg(feature = "log")]
@@ -65,14 +62,9 @@ pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
 /// As [`open_spool`].
 #[allow(clippy::unused_async, reason = "tiers behind a network have to connect")]
 pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
-    let mut address: Address = uri.parse()?;
-    match address.scheme() {
-        "memory" => {
-            let capacity = memory_capacity(&mut address)?.unwrap_or(MEMORY_CACHE_CAPACITY);
-            address.finish(&["capacity"])?;
-            Ok(SharedTier::new(MemoryCache::<Bytes>::builder(capacity).label("memory").build()))
-        }
-        _ => Err(unknown_scheme(&address, "cache", CACHES)),
+    match open_typed_cache(uri)? {
+        Some(tier) => Ok(tier),
+        None => Err(unknown_scheme(&uri.parse()?, "cache", CACHES)),
     }
 }
 
@@ -81,13 +73,9 @@ pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
 /// # Errors
 /// [`OpenError::Address`].
 pub fn check_spool(uri: &str) -> Result<(), OpenError> {
-    let mut address: Address = uri.parse()?;
+    let address: Address = uri.parse()?;
     match address.scheme() {
-        "memory" => {
-            memory_capacity(&mut address)?;
-            address.take_count("max_entries")?;
-            Ok(address.finish(&["capacity", "max_entries"])?)
-        }
+        "memory" => Ok(memory_spool_bounds(address).map(drop)?),
         #[cfg(feature = "log")]
         "log" => Ok(log::spool_options(address).map(drop)?),
         _ => Err(unknown_scheme(&address, "spool", SPOOLS)),
@@ -101,7 +89,7 @@ pub fn check_spool(uri: &str) -> Result<(), OpenError> {
 pub fn check_consensus(uri: &str) -> Result<(), OpenError> {
     let address: Address = uri.parse()?;
     match address.scheme() {
-        "memory" => check_memory(address),
+        "memory" => Ok(sole_capacity(address).map(drop)?),
         #[cfg(feature = "log")]
         "log" => Ok(log::consensus_options(address).map(drop)?),
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
@@ -115,14 +103,9 @@ pub fn check_consensus(uri: &str) -> Result<(), OpenError> {
 pub fn check_cache(uri: &str) -> Result<(), OpenError> {
     let address: Address = uri.parse()?;
     match address.scheme() {
-        "memory" => check_memory(address),
+        "memory" => Ok(sole_capacity(address).map(drop)?),
         _ => Err(unknown_scheme(&address, "cache", CACHES)),
     }
-}
-
-fn check_memory(mut address: Address) -> Result<(), OpenError> {
-    memory_capacity(&mut address)?;
-    Ok(address.finish(&["capacity"])?)
 }
 
 /// Opens the cache tier at `uri` for values of any type, which only memory can hold.
@@ -136,12 +119,11 @@ pub fn open_typed_cache<V>(uri: &str) -> Result<Option<SharedTier<V>>, OpenError
 where
     V: Weight + Clone + Send + Sync + 'static,
 {
-    let mut address: Address = uri.parse()?;
+    let address: Address = uri.parse()?;
     if address.scheme() != "memory" {
         return Ok(None);
     }
-    let capacity = memory_capacity(&mut address)?.unwrap_or(MEMORY_CACHE_CAPACITY);
-    address.finish(&["capacity"])?;
+    let capacity = sole_capacity(address)?.unwrap_or(MEMORY_CACHE_CAPACITY);
     Ok(Some(SharedTier::new(MemoryCache::<V>::builder(capacity).label("memory").build())))
 }
 
@@ -218,6 +200,21 @@ fn unknown_scheme(address: &Address, contract: &'static str, known: &[&str]) -> 
     AddressError::UnknownScheme { scheme, contract, known }.into()
 }
 
+/// The bounds of a `memory:` spool: bytes and entries.
+fn memory_spool_bounds(mut address: Address) -> Result<(u64, u64), AddressError> {
+    let bytes = memory_capacity(&mut address)?.unwrap_or(MemorySpool::BYTES_MAX);
+    let entries = address.take_count("max_entries")?.unwrap_or(MemorySpool::ENTRIES_MAX);
+    address.finish(&["capacity", "max_entries"])?;
+    Ok((bytes, entries))
+}
+
+/// The capacity of a `memory:` address that takes no other parameter.
+fn sole_capacity(mut address: Address) -> Result<Option<u64>, AddressError> {
+    let capacity = memory_capacity(&mut address)?;
+    address.finish(&["capacity"])?;
+    Ok(capacity)
+}
+
 fn memory_capacity(address: &mut Address) -> Result<Option<u64>, AddressError> {
     if !address.place().is_empty() {
         let problem = "names no place: write it as memory: or memory:?capacity=256MiB";
@@ -230,12 +227,13 @@ fn memory_capacity(address: &mut Address) -> Result<Option<u64>, AddressError> {
 mod log {
     use std::path::{Path, PathBuf};
 
-    use larder_core::{BackendError, Effect, Retry, SharedConsensus, SharedSpool};
+    use larder_core::{SharedConsensus, SharedSpool};
     use larder_log::LogOptions;
 
     use super::OpenError;
     use crate::address::{Address, AddressError};
     use crate::consensus::LogConsensus;
+    use crate::driver::log as driver;
     use crate::spool::{LogSpool, LogSpoolOptions};
 
     const PARAMETERS: [&str; 6] =
@@ -308,8 +306,7 @@ mod log {
         let place = path.display().to_string();
         let opened = tokio::task::spawn_blocking(move || open(&path)).await;
         opened.unwrap_or_else(|panicked| {
-            let source = BackendError::new("log", "open", panicked).effect_is(Effect::NotApplied);
-            Err(OpenError::Unavailable { place, source: source.retry_is(Retry::Never) })
+            Err(OpenError::Unavailable { place, source: driver::harmless("open", panicked) })
         })
     }
 }

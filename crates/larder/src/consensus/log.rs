@@ -285,8 +285,7 @@ fn written(operation: &'static str, outcome: Outcome) -> Result<(), ConsensusErr
         Outcome::Done { .. } => return Ok(()),
         Outcome::Failed(error) => error,
         Outcome::Annulled => {
-            let error = larder_core::BackendError::new("log", operation, "the write was annulled");
-            return Err(ConsensusError::Indeterminate(error));
+            return Err(ConsensusError::Indeterminate(driver::annulled(operation)));
         }
     };
     let backend = driver::write_error(operation, &error);

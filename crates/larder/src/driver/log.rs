@@ -13,7 +13,7 @@ pub(crate) const SPOOL: u16 = 1;
 pub(crate) const CONSENSUS: u16 = 2;
 
 /// The name of this technology in errors.
-pub(crate) const BACKEND: &str = "log";
+const BACKEND: &str = "log";
 
 /// Opens the log in `path`; blocks while it reads the folder.
 pub(crate) fn open(path: &Path, options: LogOptions) -> Result<Log, OpenError> {
@@ -45,6 +45,11 @@ fn open_error(path: &Path, error: larder_log::OpenError) -> OpenError {
 /// A failed write, with the effect that the engine vouches for.
 pub(crate) fn write_error(operation: &'static str, error: &larder_log::WriteError) -> BackendError {
     BackendError::new(BACKEND, operation, text(error)).effect_is(effect(error))
+}
+
+/// A write that was taken back under somebody who still waited for it.
+pub(crate) fn annulled(operation: &'static str) -> BackendError {
+    BackendError::new(BACKEND, operation, "the write was annulled")
 }
 
 /// What a failed write means for its batch.

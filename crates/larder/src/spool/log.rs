@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use larder_core::{
-    BackendError, Clock, Durability, Effect, EnumerateHandle, ListingSender, Spool, SpoolError,
-    SpoolId, SpoolSender, SpoolStats, SystemClock, Timestamp,
+    Clock, Durability, Effect, EnumerateHandle, ListingSender, Spool, SpoolError, SpoolId,
+    SpoolSender, SpoolStats, SystemClock, Timestamp,
 };
 use larder_log::{
     Annulment, Batch, CompactMode, Log, LogOptions, Outcome, ReadError, Slot, SubmitError, Ticket,
@@ -151,8 +151,7 @@ impl LogSpool {
         if caller.is_some_and(|deadline| deadline <= now) {
             return Err(SpoolError::CallerDeadlineExceeded { effect: Effect::NotApplied });
         }
-        // One that no clock reaches is as good as none.
-        let own = now.checked_add(self.store_deadline).unwrap_or(now + NO_LIMIT);
+        let own = now + self.store_deadline;
         Ok(match caller {
             Some(deadline) if deadline < own => Limit { at: deadline, own: None },
             _ => Limit { at: own, own: Some(self.store_deadline) },
@@ -285,9 +284,6 @@ impl Spool for LogSpool {
 /// What a load, an enumeration and a listing say of a damaged payload.
 const DAMAGED: &str = "its bytes fail their checksum";
 
-/// Some ten years: longer than any process waits, and far from the end of every clock.
-const NO_LIMIT: Duration = Duration::from_hours(100_000);
-
 /// Until when a write may take, and whose limit that is (`own`: the spool's).
 #[derive(Clone, Copy)]
 struct Limit {
@@ -322,9 +318,7 @@ fn acknowledged(outcome: Outcome) -> Result<(), SpoolError> {
             _ => driver::write_error("write", &error).into(),
         }),
         // Only the owner of the ticket annuls, and it does not wait for it afterwards.
-        Outcome::Annulled => {
-            Err(BackendError::new("log", "write", "the write was annulled").into())
-        }
+        Outcome::Annulled => Err(driver::annulled("write").into()),
     }
 }
 
