@@ -1,4 +1,7 @@
+use std::io::IoSlice;
+
 use super::*;
+use crate::io::{File, Io};
 
 fn disk_with_file() -> (SimDisk, Arc<dyn File>) {
     let disk = SimDisk::new(1);
@@ -83,4 +86,19 @@ fn the_same_seed_gives_the_same_disk() {
     for seed in 0..20 {
         assert_eq!(run(seed), run(seed));
     }
+}
+
+#[test]
+fn a_sync_that_lies_loses_what_it_said_was_safe() {
+    let mut lost = 0;
+    for seed in 0..100 {
+        let (disk, file) = disk_with_file();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        write(&file, 0, &[1; 4096]);
+        disk.plan(disk.steps(), Fault::LyingSync);
+        file.sync().unwrap();
+        assert_eq!(disk.read(Path::new("/d/f")).unwrap(), [1; 4096]);
+        lost += usize::from(disk.crash(seed).read(Path::new("/d/f")).unwrap() != [1; 4096]);
+    }
+    assert!(lost > 50, "{lost}");
 }
