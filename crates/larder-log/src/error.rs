@@ -82,6 +82,16 @@ pub enum OpenError {
         /// The folder.
         path: PathBuf,
     },
+    /// The process, or the machine, has no file descriptors or memory left for it.
+    #[error("cannot {action} {} at the moment: free some and open again", path.display())]
+    OutOfResources {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system refused an operation.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -104,6 +114,7 @@ impl OpenError {
             }
             io::ErrorKind::NotADirectory => Self::NotAFolder { path },
             _ if is_no_space(&source) => Self::NoSpace { path },
+            _ if is_out_of_resources(&source) => Self::OutOfResources { action, path, source },
             _ => Self::Io { action, path, source },
         }
     }
@@ -181,6 +192,17 @@ pub enum WriteError {
     /// The committer died in the middle of this batch. It may be there after the next open.
     #[error("the log died while it wrote this")]
     Interrupted,
+    /// The system lacked what has to be there before the write, such as a file descriptor for the
+    /// next segment. Nothing of the batch was written. Try again later.
+    #[error("cannot {action} segment {segment} at the moment")]
+    OutOfResources {
+        /// What was tried.
+        action: &'static str,
+        /// The segment.
+        segment: u64,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The write or the sync of this batch failed. It may be there after the next open.
     #[error("cannot {action} segment {segment}")]
     Io {
@@ -197,7 +219,9 @@ impl WriteError {
     /// What the failure means for the batch.
     pub fn effect(&self) -> Effect {
         match self {
-            Self::NoSpace | Self::Closed | Self::Unhealthy(_) => Effect::NotApplied,
+            Self::NoSpace | Self::Closed | Self::Unhealthy(_) | Self::OutOfResources { .. } => {
+                Effect::NotApplied
+            }
             Self::Interrupted | Self::Io { .. } => Effect::Unknown,
         }
     }
@@ -260,6 +284,12 @@ impl Error {
 /// Whether the system said that the disk, or the quota, is full.
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the system lacked file descriptors or memory: nothing was tried, and it passes.
+pub(crate) fn is_out_of_resources(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 fn owner(pid: Option<u32>) -> String {

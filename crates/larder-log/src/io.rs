@@ -34,6 +34,24 @@ pub enum PathKind {
     Other,
 }
 
+/// What is known of a file that was not replaced, or not durably.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "it was replaced or it may have been")]
+pub enum StoreFault {
+    /// The old file is in its place.
+    Unchanged(io::Error),
+    /// The old file or the new one is there after a power loss.
+    Unknown(io::Error),
+}
+
+impl StoreFault {
+    pub(crate) fn into_error(self) -> io::Error {
+        match self {
+            Self::Unchanged(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
 /// A held lock; dropping it releases the folder.
 pub trait Lock: Debug + Send + Sync {}
 
@@ -56,6 +74,14 @@ pub trait Io: Debug + Send + Sync {
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Makes the names of a folder survive power loss.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Renames a file in the folder `dir` over another one there, and makes that survive power loss.
+    ///
+    /// # Errors
+    /// [`StoreFault::Unchanged`] for whatever fails before the renaming.
+    fn replace(&self, dir: &Path, from: &str, to: &str) -> Result<(), StoreFault> {
+        self.rename(&dir.join(from), &dir.join(to)).map_err(StoreFault::Unknown)?;
+        self.sync_dir(dir).map_err(StoreFault::Unknown)
+    }
     /// Takes the lock file at `path`, writing this process's id into it.
     ///
     /// # Errors
@@ -197,6 +223,13 @@ impl Io for DiskIo {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         std::fs::File::open(dir)?.sync_all()
+    }
+
+    fn replace(&self, dir: &Path, from: &str, to: &str) -> Result<(), StoreFault> {
+        // Opened first: without a descriptor for the sync nothing is renamed.
+        let folder = std::fs::File::open(dir).map_err(StoreFault::Unchanged)?;
+        self.rename(&dir.join(from), &dir.join(to)).map_err(StoreFault::Unknown)?;
+        folder.sync_all().map_err(StoreFault::Unknown)
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {

@@ -62,7 +62,7 @@ pub use compact::{CompactMode, CompactReport};
 pub use damage::{Damage, DamageKind};
 pub use dump::{DumpItem, dump, dump_with};
 pub use error::{Effect, Error, OpenError, ReadError, SubmitError, WriteError};
-pub use io::{DirEntry, DiskIo, File, Io, Lock, PathKind};
+pub use io::{DirEntry, DiskIo, File, Io, Lock, PathKind, StoreFault};
 pub use lock::{LockError, LockState};
 pub use log::{Log, Stats};
 pub use options::LogOptions;

@@ -508,6 +508,14 @@ impl Shared {
             crate::WriteError::NoSpace => Error::NoSpace,
             crate::WriteError::Closed => Error::Closed,
             crate::WriteError::Unhealthy(reason) => Error::Unhealthy(reason),
+            crate::WriteError::OutOfResources { action, source, .. } => Error::Io {
+                action,
+                path: self.dir.clone(),
+                source: source.raw_os_error().map_or_else(
+                    || std::io::Error::from(source.kind()),
+                    std::io::Error::from_raw_os_error,
+                ),
+            },
             crate::WriteError::Interrupted | crate::WriteError::Io { .. } => {
                 Error::Unhealthy(self.health.reason().unwrap_or("a write failed"))
             }

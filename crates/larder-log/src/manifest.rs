@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use crate::io::StoreFault;
 use crate::io::{Io, read_full, write_all};
 use crate::record::take;
 use crate::segment::{FORMAT_VERSION, Origin};
@@ -59,15 +60,6 @@ pub(crate) enum ManifestFault {
     Damaged,
     Newer(u32),
     Io(io::Error),
-}
-
-/// Why a manifest was not replaced.
-#[derive(Debug)]
-pub(crate) enum StoreFault {
-    /// The old one is in force.
-    Unchanged(io::Error),
-    /// Either may be in force after a crash.
-    Unknown(io::Error),
 }
 
 impl Manifest {
@@ -193,8 +185,7 @@ impl Manifest {
             let _ = io.unlink(&temporary);
             return Err(StoreFault::Unchanged(error));
         }
-        io.rename(&temporary, &dir.join(NAME)).map_err(StoreFault::Unknown)?;
-        io.sync_dir(dir).map_err(StoreFault::Unknown)
+        io.replace(dir, TEMPORARY, NAME)
     }
 }
 

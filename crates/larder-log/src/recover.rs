@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::damage::{Damage, DamageKind};
 use crate::index::{Index, Location};
 use crate::io::{Io, read_full};
-use crate::manifest::{self, Listed, Manifest, ManifestFault, StoreFault};
+use crate::manifest::{self, Listed, Manifest, ManifestFault};
 use crate::record::{self, HEADER_LEN, Header, Kind};
 use crate::scan::{Body, Event, Frame, scan};
 use crate::segment::{self, FRAMES_START, Origin, Segment, SegmentHeader};
@@ -228,8 +228,10 @@ impl Loader {
         self.apply(&segment, &divided.below);
         self.load_rest(written, found.dir())?;
         self.recovery.clean = true;
+        // Blocks that were left to deletes at the shut-down.
+        let allocated = found.file.size().unwrap_or(end).max(end);
         let start = Start {
-            active: Active { segment, offset: end, allocated: end },
+            active: Active { segment, offset: end, allocated },
             next_lsn: self.max_lsn + 1,
             clean: true,
         };
@@ -479,14 +481,6 @@ fn listed_active(header: &SegmentHeader) -> Listed {
         as_of_lsn: header.as_of_lsn,
         min_lsn: 0,
         max_lsn_and_origin: (0, header.origin),
-    }
-}
-
-impl StoreFault {
-    pub(crate) fn into_error(self) -> io::Error {
-        match self {
-            Self::Unchanged(error) | Self::Unknown(error) => error,
-        }
     }
 }
 

@@ -162,6 +162,11 @@ impl ManifestState {
         }
     }
 
+    /// Whether the manifest has room put by for a full disk.
+    pub(crate) fn hold_spare(&mut self, io: &dyn Io, dir: &std::path::Path) -> bool {
+        self.spare.hold(io, dir)
+    }
+
     /// The file of a retired id is gone for good.
     pub(crate) fn forget_void(&mut self, id: u32) {
         self.current.void.retain(|void| *void != u64::from(id));
@@ -191,11 +196,11 @@ impl ManifestState {
                 }
                 next.store(io, dir)?;
             }
-            stored => {
-                stored?;
-                self.spare.hold(io, dir);
-            }
+            stored => stored?,
         }
+        // Also after it was spent: the old manifest has given up as much as the new one takes, and
+        // nobody else should get the rest.
+        self.spare.hold(io, dir);
         // Storing has synced the folder, too.
         let discarded = std::mem::take(&mut self.discarded);
         next.void.retain(|id| !pending.contains(id) && !discarded.contains(id));

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::io::{Io, write_all};
 
 pub(crate) const NAME: &str = "SPARE";
-/// Room for the manifest of some thousand segments.
-const BYTES: u64 = 256 << 10;
+/// Room for the manifest of some thousand segments; less where there is no more.
+const SIZES: [u64; 3] = [256 << 10, 128 << 10, 64 << 10];
 
 /// Whether the room is there.
 #[derive(Debug, Default)]
@@ -17,19 +17,21 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
-    /// Puts the room by, if that has not been done. Not being able to is no failure.
-    pub(crate) fn hold(&mut self, io: &dyn Io, dir: &Path) {
+    /// Puts the room by, if that has not been done; whether it is there. Not being able to is no
+    /// failure.
+    pub(crate) fn hold(&mut self, io: &dyn Io, dir: &Path) -> bool {
         if !self.held {
-            self.held = match make(io, dir) {
+            self.held = SIZES.iter().any(|bytes| match make(io, dir, *bytes) {
                 Ok(()) => true,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => true,
                 Err(_) => {
-                    // Half of it would only take what little room there is.
+                    // A part of it would only take what little room there is.
                     let _ = io.unlink(&dir.join(NAME));
                     false
                 }
-            };
+            });
         }
+        self.held
     }
 
     /// Gives the room up; whether that has helped.
@@ -46,12 +48,12 @@ pub(crate) fn spend(io: &dyn Io, dir: &Path) {
     let _ = io.unlink(&dir.join(NAME));
 }
 
-fn make(io: &dyn Io, dir: &Path) -> io::Result<()> {
+fn make(io: &dyn Io, dir: &Path, bytes: u64) -> io::Result<()> {
     let file = io.create(&dir.join(NAME))?;
-    match file.allocate(0, BYTES) {
+    match file.allocate(0, bytes) {
         // Where blocks cannot be reserved they are written.
         Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported) => {
-            let zeros = vec![0; usize::try_from(BYTES).unwrap_or(0)];
+            let zeros = vec![0; usize::try_from(bytes).unwrap_or(0)];
             write_all(&*file, &[&zeros], 0)
         }
         made => made,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::batch::Durability;
 use crate::clock;
-use crate::error::is_no_space;
+use crate::error::{is_no_space, is_out_of_resources};
 use crate::group::{BatchEffect, COMMIT_BYTES, Change, Group, Place, abort_bytes};
 use crate::io::write_all;
 use crate::segment::{FRAMES_START, Segment};
@@ -89,6 +89,8 @@ pub(crate) struct Start {
 /// Why a group was not written.
 enum Fault {
     NoSpace,
+    /// Nothing was written for want of something else that may come back.
+    Refused(WriteError),
     /// The log is poisoned.
     Failed(WriteError),
 }
@@ -160,7 +162,9 @@ impl Committer {
             match self.roll(0) {
                 // On a full disk there is all the more reason to go on.
                 Ok(()) | Err(Fault::NoSpace) => {}
-                Err(Fault::Failed(error)) => return Err(self.shared.maintenance_error(&error)),
+                Err(Fault::Refused(error) | Fault::Failed(error)) => {
+                    return Err(self.shared.maintenance_error(&error));
+                }
             }
         }
         let shared = Arc::clone(&self.shared);
@@ -284,7 +288,7 @@ impl Committer {
         let rolled = match self.refusal() {
             Some(error) => Err(Arc::new(error)),
             None if self.active.offset == FRAMES_START => Ok(()),
-            None => self.roll(0).map_err(|fault| Arc::new(poisoned_by(fault))),
+            None => self.roll(0).map_err(|fault| Arc::new(fault.into_error())),
         };
         match rolled {
             Ok(()) => {
@@ -309,15 +313,15 @@ impl Committer {
         let durable = batches.iter().any(|batch| batch.durability == Durability::Power);
         let effects = match self.append(&batches, now) {
             Ok(effects) => effects,
-            Err(Fault::NoSpace) => {
+            Err(fault @ (Fault::NoSpace | Fault::Refused(_))) => {
                 let (puts, deletes): (Vec<_>, Vec<_>) =
                     batches.into_iter().partition(|batch| batch.puts > 0);
                 let retry = !puts.is_empty() && !deletes.is_empty();
-                let error = self.fail(&puts, WriteError::NoSpace);
+                let error = self.fail(&puts, fault.into_error());
                 if retry {
                     return self.write_group(deletes, now);
                 }
-                self.fail(&deletes, WriteError::NoSpace);
+                self.fail_all(&deletes, &error);
                 return Err(error);
             }
             Err(Fault::Failed(error)) => return Err(self.fail(&batches, error)),
@@ -333,7 +337,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Puts the group into the file. On `NoSpace` nothing of it remains.
+    /// Puts the group into the file. On `NoSpace` and `Refused` nothing of it remains.
     fn append(
         &mut self,
         batches: &[QueuedBatch],
@@ -344,7 +348,7 @@ impl Committer {
         if !self.fits(bytes) && self.active.offset > FRAMES_START {
             match self.roll(bytes) {
                 // A full disk has no room for a new segment, but this one may have some for deletes.
-                Err(Fault::NoSpace) if only_deletes => {}
+                Err(Fault::NoSpace | Fault::Refused(_)) if only_deletes => {}
                 rolled => rolled?,
             }
         }
@@ -391,7 +395,8 @@ impl Committer {
         self.shared.published_lsn.store(self.written_lsn, Ordering::Release);
     }
 
-    /// Writes an empty group that says what is durable.
+    /// Writes an empty group that says what is durable, and syncs it: a mark that the power takes
+    /// along would leave rot in the last group looking like a torn write.
     fn write_mark(&mut self, now: Duration) -> Result<(), Fault> {
         let mut group = Group::new(self.place());
         group.commit(self.durable_lsn);
@@ -403,6 +408,7 @@ impl Committer {
                 written?;
                 self.advance(group.next_place(), now);
                 self.marked_lsn = durable;
+                self.flush().map_err(Fault::Failed)?;
             }
         }
         Ok(())
@@ -453,7 +459,7 @@ impl Committer {
         }
         if let Err(error) = self.active.segment.file.sync() {
             // Never a second try: the system may have dropped the pages and call them clean.
-            return Err(poisoned_by(self.poison("sync", error)));
+            return Err(self.poison("sync", error).into_error());
         }
         self.dirty_since = None;
         self.durable_lsn = self.written_lsn;
@@ -471,19 +477,30 @@ impl Committer {
             return Ok(());
         }
         let full = self.shared.options.segment_bytes + self.delete_reserve();
-        let to = need.max(full.min(self.active.allocated.saturating_add(ALLOCATE_STEP)));
+        let mut to = need.max(full.min(self.active.allocated.saturating_add(ALLOCATE_STEP)));
         let from = self.active.allocated.max(self.active.offset);
-        match self.active.segment.file.allocate(from, to - from) {
-            Ok(()) => self.active.allocated = to,
-            Err(error) if is_no_space(&error) => {
-                if !only_deletes || end > self.active.allocated {
-                    return Err(Fault::NoSpace);
+        loop {
+            match self.active.segment.file.allocate(from, to - from) {
+                Ok(()) => self.active.allocated = to,
+                // The last of the room is for puts, too, but not what the manifest needs.
+                Err(error) if is_no_space(&error) && to > need && self.holds_spare() => {
+                    to = need.max(from + (to - from) / 4);
+                    continue;
                 }
+                Err(error) if is_no_space(&error) => {
+                    if !only_deletes || end > self.active.allocated {
+                        return Err(Fault::NoSpace);
+                    }
+                }
+                Err(error) if cannot_allocate(&error) => self.active.allocated = u64::MAX,
+                Err(error) => return Err(self.poison("reserve blocks in", error)),
             }
-            Err(error) if cannot_allocate(&error) => self.active.allocated = u64::MAX,
-            Err(error) => return Err(self.poison("reserve blocks in", error)),
+            return Ok(());
         }
-        Ok(())
+    }
+
+    fn holds_spare(&self) -> bool {
+        self.shared.manifest().hold_spare(&*self.shared.io, &self.shared.dir)
     }
 
     fn delete_reserve(&self) -> u64 {
@@ -515,6 +532,18 @@ impl Committer {
         self.shared.health.poison();
         tracing::error!(segment, error = %source, "cannot {action} segment: no more writes");
         Fault::Failed(WriteError::Io { action, segment, source })
+    }
+
+    /// What a failed step means that leaves everything written so far as it was.
+    fn refused_or(&self, action: &'static str, source: io::Error) -> Fault {
+        if is_no_space(&source) {
+            Fault::NoSpace
+        } else if is_out_of_resources(&source) {
+            let segment = u64::from(self.active.segment.id);
+            Fault::Refused(WriteError::OutOfResources { action, segment, source })
+        } else {
+            self.poison(action, source)
+        }
     }
 
     fn fail(&self, batches: &[QueuedBatch], error: WriteError) -> Arc<WriteError> {
@@ -579,10 +608,12 @@ fn apply(shared: &Shared, change: &Change) {
     }
 }
 
-fn poisoned_by(fault: Fault) -> WriteError {
-    match fault {
-        Fault::NoSpace => WriteError::NoSpace,
-        Fault::Failed(error) => error,
+impl Fault {
+    fn into_error(self) -> WriteError {
+        match self {
+            Self::NoSpace => WriteError::NoSpace,
+            Self::Refused(error) | Self::Failed(error) => error,
+        }
     }
 }
 

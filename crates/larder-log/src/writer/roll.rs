@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Active, Committer, Fault, Next};
-use crate::error::is_no_space;
 use crate::group::control_frame;
 use crate::io::{File, write_all};
 use crate::manifest::{Listed, Manifest, StoreFault};
@@ -16,7 +15,8 @@ use crate::shared::Shared;
 pub(crate) const SEAL_BYTES: u64 = (HEADER_LEN + Seal::LEN) as u64;
 
 impl Committer {
-    /// Seals the present segment and goes on in a new one. On `NoSpace` nothing has changed.
+    /// Seals the present segment and goes on in a new one. On `NoSpace` and `Refused` nothing has
+    /// changed.
     pub(super) fn roll(&mut self, bytes_ahead: u64) -> Result<(), Fault> {
         self.announce_use()?;
         let header = SegmentHeader {
@@ -28,11 +28,8 @@ impl Committer {
             origin: Origin::Log,
         };
         let created = create_segment(&self.shared, header);
-        let (segment, header) = match created {
-            Ok(created) => created,
-            Err(error) if is_no_space(&error) => return Err(Fault::NoSpace),
-            Err(error) => return Err(self.poison("create the successor of", error)),
-        };
+        let (segment, header) =
+            created.map_err(|error| self.refused_or("create the successor of", error))?;
         let next =
             Active { segment: Arc::new(segment), offset: FRAMES_START, allocated: FRAMES_START };
         if let Err(fault) = self.seal() {
@@ -58,15 +55,16 @@ impl Committer {
             });
         match stored {
             Ok(()) => {}
-            Err(StoreFault::Unchanged(error)) if is_no_space(&error) => {
+            Err(StoreFault::Unchanged(error)) => {
                 discard_segment(&self.shared, next.segment.id);
+                let fault = self.refused_or("list the successor of", error);
                 // The seal is taken back: the next group goes to its place.
                 return match self.active.segment.file.truncate(old_offset) {
-                    Ok(()) => Err(Fault::NoSpace),
+                    Ok(()) => Err(fault),
                     Err(error) => Err(self.poison("cut", error)),
                 };
             }
-            Err(StoreFault::Unchanged(error) | StoreFault::Unknown(error)) => {
+            Err(StoreFault::Unknown(error)) => {
                 return Err(self.poison("list the successor of", error));
             }
         }
@@ -114,10 +112,8 @@ impl Committer {
                 self.clean = false;
                 Ok(())
             }
-            Err(StoreFault::Unchanged(error)) if is_no_space(&error) => Err(Fault::NoSpace),
-            Err(StoreFault::Unchanged(error) | StoreFault::Unknown(error)) => {
-                Err(self.poison("begin to use", error))
-            }
+            Err(StoreFault::Unchanged(error)) => Err(self.refused_or("begin to use", error)),
+            Err(StoreFault::Unknown(error)) => Err(self.poison("begin to use", error)),
         }
     }
 
@@ -152,7 +148,12 @@ impl Committer {
     /// Failing to say that all is well is no loss: the next open checks the tail then.
     fn store_clean_mark(&mut self) {
         let (file, end) = (&self.active.segment.file, self.active.offset);
-        let cut = file.truncate(end).and_then(|()| file.sync());
+        // What deletes may use on a full disk stays theirs: the disk may be full at the next open.
+        let kept = match self.active.allocated {
+            u64::MAX => 0,
+            allocated => allocated.saturating_sub(end).min(self.delete_reserve()),
+        };
+        let cut = file.truncate(end + kept).and_then(|()| file.sync());
         if let Err(error) = cut {
             tracing::warn!(%error, "cannot cut the last segment at shut-down");
             return;

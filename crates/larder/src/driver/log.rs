@@ -30,7 +30,8 @@ fn open_error(path: &Path, error: larder_log::OpenError) -> OpenError {
         }
         other => {
             let retry = match other {
-                larder_log::OpenError::NoSpace { .. } => Retry::Later,
+                larder_log::OpenError::NoSpace { .. }
+                | larder_log::OpenError::OutOfResources { .. } => Retry::Later,
                 _ => Retry::Never,
             };
             let source = BackendError::new(BACKEND, "open", other);
@@ -44,7 +45,11 @@ fn open_error(path: &Path, error: larder_log::OpenError) -> OpenError {
 
 /// A failed write, with the effect that the engine vouches for.
 pub(crate) fn write_error(operation: &'static str, error: &larder_log::WriteError) -> BackendError {
-    BackendError::new(BACKEND, operation, text(error)).effect_is(effect(error))
+    let retry = match error {
+        larder_log::WriteError::OutOfResources { .. } => Retry::Later,
+        _ => Retry::Never,
+    };
+    BackendError::new(BACKEND, operation, text(error)).effect_is(effect(error)).retry_is(retry)
 }
 
 /// A write that was taken back under somebody who still waited for it.
