@@ -61,7 +61,8 @@ Examples:
 
 A log: address gets a new folder in that place, which is removed again. The last line of stdout is
 one JSON object. --baseline also writes batches of the same size straight to a file that exists
-already, with an fdatasync each.")]
+already, with an fdatasync each. Bytes written are those of the whole disk of the folder: let nobody
+else write to it meanwhile.")]
     Bench(BenchArgs),
     /// Check an embedded folder offline: segments, checksums, torn and damaged entries
     #[command(after_help = "Example:\n  larder verify ./larder-data/spool\n\n\

@@ -24,6 +24,7 @@
 //! | [`laws`] | every promise of the three contracts as a [`Law`] |
 //! | [`Unreliable`] | a store that fails on purpose, with an effect that is true |
 //! | [`history`] | recorded histories of concurrent clients, and whether one order explains them |
+//! | [`meter`] | what a benchmark measures: latencies, processor time, the disk and its own limit |
 //! | [`subjects`] | the reference models as [`Subject`]s |
 //!
 //! It starts no runtime and knows no driver; a backend comes in through a [`Place`].
@@ -35,6 +36,7 @@ pub mod history;
 mod law;
 pub mod laws;
 mod markdown;
+pub mod meter;
 mod model;
 mod place;
 mod random;

@@ -1,18 +1,16 @@
 //! `larder bench`: how fast is a backend here, next to what the disk can do?
 
-mod baseline;
-mod histogram;
 mod load;
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use larder::clock::fill_random;
 use larder::{Clock, SystemClock};
-use rustix::time::{ClockId, clock_gettime};
+use larder_testkit::meter::{Histogram, RawFile, Spent, Usage};
 use serde_json::json;
 
-use self::histogram::Histogram;
 use self::load::{Load, Worker};
 use crate::args::{BenchArgs, ContractName, Operation};
 use crate::exit::{Exit, say};
@@ -23,6 +21,9 @@ use crate::scratch::Scratch;
 
 /// How long the raw disk is measured at most.
 const BASELINE_MAX: Duration = Duration::from_secs(5);
+/// The least and the most that is written beforehand for that.
+const BASELINE_FILE_MIN: u64 = 64 << 20;
+const BASELINE_FILE_MAX: u64 = 1 << 30;
 
 pub(crate) async fn run(args: BenchArgs, output: &mut Output) -> Result<(), Exit> {
     let scratch = Scratch::at(&args.uri, "bench")?;
@@ -34,7 +35,7 @@ pub(crate) async fn run(args: BenchArgs, output: &mut Output) -> Result<(), Exit
     fill_random(&mut payload);
     let payload = Bytes::from(payload);
     let load = Load::open(&scratch.uri()?, &args, &payload).await?;
-    let measured = measure(&load, &args, &payload).await;
+    let measured = measure(&load, &args, &payload, scratch.folder()).await;
     load.close().await?;
 
     let baseline = match scratch.folder() {
@@ -42,13 +43,39 @@ pub(crate) async fn run(args: BenchArgs, output: &mut Output) -> Result<(), Exit
             let (folder, batch) = (folder.to_owned(), args.concurrency);
             let limit = Duration::from_secs(args.seconds).min(BASELINE_MAX);
             let bar = progress::spinner("measuring the disk");
-            let baseline = in_background(move || baseline::run(&folder, batch, size, limit)).await;
+            let baseline = in_background(move || baseline(&folder, batch, size, limit)).await;
             bar.finish_and_clear();
             Some(baseline?)
         }
         _ => None,
     };
     report(&args, &measured, baseline.as_ref(), output)
+}
+
+/// What one writer achieved with a write and an fdatasync for each batch.
+#[derive(Debug)]
+struct Baseline {
+    payloads: u64,
+    elapsed: Duration,
+    batches: Histogram,
+}
+
+/// Writes batches of `batch` payloads of `size` bytes into a file in `folder` that was written
+/// before, so that no write has to grow it: that is the best case. Blocks.
+fn baseline(folder: &Path, batch: usize, size: usize, limit: Duration) -> Result<Baseline, Exit> {
+    let path = folder.join("baseline");
+    let failed = |error: std::io::Error| Exit::file(&path, &error);
+    let data = vec![0x5a_u8; batch.saturating_mul(size).max(1)];
+    let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+    if bytes > BASELINE_FILE_MAX {
+        return Err(Exit::usage("concurrency times size is too large for --baseline: 1 GiB"));
+    }
+    let file_bytes = bytes.saturating_mul(4).clamp(BASELINE_FILE_MIN, BASELINE_FILE_MAX);
+    let mut file = RawFile::prewritten(&path, file_bytes).map_err(failed)?;
+    let (batches, elapsed) = file.repeat(&data, limit).map_err(failed)?;
+    std::fs::remove_file(&path).map_err(failed)?;
+    let payloads = batches.count().saturating_mul(u64::try_from(batch).unwrap_or(u64::MAX));
+    Ok(Baseline { payloads, elapsed, batches })
 }
 
 /// What all workers did together.
@@ -58,12 +85,15 @@ struct Measured {
     errors: u64,
     first_error: Option<String>,
     elapsed: Duration,
-    cpu: Duration,
-    /// What the process had written to devices; unknown where the system does not tell.
-    device_bytes: Option<u64>,
+    spent: Spent,
 }
 
-async fn measure(load: &Load, args: &BenchArgs, payload: &Bytes) -> Measured {
+async fn measure(
+    load: &Load,
+    args: &BenchArgs,
+    payload: &Bytes,
+    folder: Option<&Path>,
+) -> Measured {
     let bar = progress::bar(args.seconds, "measuring");
     let ticker = bar.clone();
     let ticking = tokio::spawn(async move {
@@ -72,7 +102,7 @@ async fn measure(load: &Load, args: &BenchArgs, payload: &Bytes) -> Measured {
             ticker.inc(1);
         }
     });
-    let (cpu, written) = (cpu_time(), bytes_written());
+    let usage = Usage::now(folder);
     let started = SystemClock.instant();
     let until = started + Duration::from_secs(args.seconds);
     let workers: Vec<_> = (0..args.concurrency)
@@ -83,8 +113,7 @@ async fn measure(load: &Load, args: &BenchArgs, payload: &Bytes) -> Measured {
         errors: 0,
         first_error: None,
         elapsed: Duration::ZERO,
-        cpu: Duration::ZERO,
-        device_bytes: None,
+        spent: usage.spent(),
     };
     for worker in workers {
         match worker.await {
@@ -100,9 +129,7 @@ async fn measure(load: &Load, args: &BenchArgs, payload: &Bytes) -> Measured {
         }
     }
     measured.elapsed = SystemClock.instant().saturating_duration_since(started);
-    measured.cpu = cpu_time().saturating_sub(cpu);
-    measured.device_bytes =
-        written.zip(bytes_written()).map(|(before, after)| after.saturating_sub(before));
+    measured.spent = usage.spent();
     ticking.abort();
     bar.finish_and_clear();
     measured
@@ -137,20 +164,20 @@ async fn work(mut worker: Worker, until: std::time::Instant) -> Done {
 fn report(
     args: &BenchArgs,
     measured: &Measured,
-    baseline: Option<&baseline::Baseline>,
+    baseline: Option<&Baseline>,
     output: &mut Output,
 ) -> Result<(), Exit> {
     let count = measured.times.count();
     let rate = per_second(count, measured.elapsed);
     let payload_bytes =
         if args.operation()?.writes() { count.saturating_mul(args.size) } else { 0 };
-    let device = measured.device_bytes.map(|bytes| ratio(float(bytes), float(payload_bytes)));
+    let device = measured.spent.disk_bytes().map(|bytes| ratio(float(bytes), float(payload_bytes)));
     let mut object = json!({
         "ops_per_s": rounded(rate),
         "p50_us": rounded(measured.times.quantile(500)),
         "p99_us": rounded(measured.times.quantile(990)),
         "p999_us": rounded(measured.times.quantile(999)),
-        "cpu_us_per_op": rounded(ratio(measured.cpu.as_secs_f64() * 1e6, float(count))),
+        "cpu_us_per_op": rounded(ratio(measured.spent.cpu.as_secs_f64() * 1e6, float(count))),
         "device_bytes_per_payload_byte": device.map(rounded),
         "errors": measured.errors,
     });
@@ -200,19 +227,6 @@ impl BenchArgs {
         let (contract, operation) = (self.contract.as_str(), operation.as_str());
         Err(Exit::usage(format!("a {contract} has no operation {operation}: use one of {known}")))
     }
-}
-
-/// The processor time of all threads of this process.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
-}
-
-fn bytes_written() -> Option<u64> {
-    let counters = std::fs::read_to_string("/proc/self/io").ok()?;
-    let line = counters.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
-    line.trim().parse().ok()
 }
 
 fn per_second(count: u64, elapsed: Duration) -> f64 {

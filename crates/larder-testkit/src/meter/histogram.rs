@@ -10,17 +10,19 @@ const BUCKETS: usize = 36 * 64;
 
 /// How long the operations took.
 #[derive(Clone, Debug)]
-pub(crate) struct Histogram {
+pub struct Histogram {
     buckets: Vec<u64>,
     count: u64,
 }
 
 impl Histogram {
-    pub(crate) fn new() -> Self {
+    /// One without times.
+    pub fn new() -> Self {
         Self { buckets: vec![0; BUCKETS], count: 0 }
     }
 
-    pub(crate) fn record(&mut self, took: Duration) {
+    /// Counts an operation that took so long.
+    pub fn record(&mut self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         if let Some(bucket) = self.buckets.get_mut(bucket(nanos)) {
             *bucket += 1;
@@ -28,20 +30,23 @@ impl Histogram {
         self.count += 1;
     }
 
-    pub(crate) fn merge(&mut self, other: &Self) {
+    /// Adds what another one counted.
+    pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += theirs;
         }
         self.count += other.count;
     }
 
-    pub(crate) fn count(&self) -> u64 {
+    /// How many operations were counted.
+    pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The time within which so many thousandths of the operations ended, in microseconds.
+    /// The time within which so many thousandths of the operations ended, in microseconds; zero when
+    /// there are none.
     #[allow(clippy::cast_precision_loss, reason = "a latency in microseconds")]
-    pub(crate) fn quantile(&self, thousandths: u64) -> f64 {
+    pub fn quantile(&self, thousandths: u64) -> f64 {
         let wanted = self.count.saturating_mul(thousandths).div_ceil(1000).max(1);
         let mut seen = 0;
         for (index, count) in self.buckets.iter().enumerate() {
@@ -51,6 +56,12 @@ impl Histogram {
             }
         }
         0.0
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
