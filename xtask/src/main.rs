@@ -4,6 +4,7 @@
 
 mod command;
 mod setup;
+mod soak;
 mod suite;
 mod tidy;
 
@@ -17,7 +18,9 @@ The chores of the workspace.
     cargo xtask setup            install what the tests need, say what is done
     cargo xtask tidy             directions between crates and rooms, file sizes, forbidden calls
     cargo xtask laws             write docs/laws.md anew from the laws
-    cargo xtask soak             the long suites: a million crash schedules, long histories
+    cargo xtask soak             the long suites: a million crash schedules, a thousand kills
+        [--schedules N] [--seconds S] [--seed N]   crash schedules only, so many or so long
+        [--replay KIND:SEED:STEP]                  one schedule that failed
 ";
 
 fn main() -> ExitCode {
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
         ["setup"] => setup::install(),
         ["tidy"] => tidy::check(),
         ["laws"] => suite::write_laws(),
-        ["soak"] => setup::require().and_then(|()| suite::soak()),
+        ["soak", words @ ..] => setup::require().and_then(|()| soak::soak(words)),
         [] | ["help" | "--help" | "-h"] => {
             print(HELP);
             Ok(())

@@ -1,4 +1,4 @@
-//! The suites: what has to hold before a change lands, and what runs for longer.
+//! The suite: what has to hold before a change lands.
 
 use std::fs;
 use std::time::Instant;
@@ -36,18 +36,6 @@ pub(crate) fn test() -> Result<(), String> {
     Ok(())
 }
 
-/// The long suites; an hour and more.
-pub(crate) fn soak() -> Result<(), String> {
-    timed("crash schedules", || {
-        let only = ["test", "--release", "-p", "larder-log", "--locked", "--test", "crash"];
-        run("cargo", &only, &[("LARDER_CRASH_SCHEDULES", "1000000")])
-    })?;
-    timed("kill -9", || {
-        let only = ["test", "--release", "-p", "larder-cli", "--locked", "--test", "kill_9"];
-        run("cargo", &only, &[("LARDER_KILLS", "1000")])
-    })
-}
-
 /// Writes docs/laws.md anew.
 pub(crate) fn write_laws() -> Result<(), String> {
     let page = output("cargo", &["run", "--quiet", "-p", "larder-testkit", "--example", "laws"])?;
@@ -66,7 +54,8 @@ fn tests(more: &[&str]) -> Result<(), String> {
     run("cargo", &[runner, &common[..], more].concat(), STRICT)
 }
 
-fn timed(name: &str, step: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+/// Runs a step and says how long it took.
+pub(crate) fn timed(name: &str, step: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let started = now();
     let done = step();
     let verdict = if done.is_ok() { "ok" } else { "FAILED" };

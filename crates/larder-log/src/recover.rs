@@ -252,7 +252,9 @@ impl Loader {
         let mut old = None;
         if let Some(OpenTail { found, divided: mut parts, .. }) = tail {
             std::mem::swap(&mut divided, &mut parts);
-            let segment = self.new_segment(&found, divided.below_end.max(FRAMES_START), true);
+            // A payload may be cut off: it does not make the segment longer than its file.
+            let end = divided.below_end.min(found.file.size().map_err(failed)?).max(FRAMES_START);
+            let segment = self.new_segment(&found, end, true);
             self.recovery.torn_bytes = divided.torn_bytes;
             old = Some((found, segment));
         }

@@ -72,6 +72,11 @@ impl SimDisk {
         self.lock().full = full;
     }
 
+    /// Whether [`Self::set_full`] was called last with true.
+    pub fn is_full(&self) -> bool {
+        self.lock().full
+    }
+
     /// From now on the files can take up so many bytes together.
     pub fn set_capacity(&self, bytes: u64) {
         self.lock().capacity = Some(bytes);
@@ -82,9 +87,16 @@ impl SimDisk {
         self.lock().used()
     }
 
-    /// The next so many reads fail.
-    pub fn fail_reads(&self, count: u64) {
-        self.lock().read_errors = count;
+    /// The next so many reads fail. Returns how many of those planned before did not.
+    pub fn fail_reads(&self, count: u64) -> u64 {
+        self.fail_reads_after(0, count)
+    }
+
+    /// [`Self::fail_reads`] after so many reads that work.
+    pub fn fail_reads_after(&self, reads: u64, count: u64) -> u64 {
+        let mut state = self.lock();
+        state.sound_reads = reads;
+        std::mem::replace(&mut state.read_errors, count)
     }
 
     /// What a power failure leaves at this moment: a new disk. The old one is dead.

@@ -217,12 +217,15 @@ impl Checker {
                 last.records += 1;
             }
         } else {
+            // What a cancelling record cancelled is unknown.
+            let unknown = header.kind == Kind::Abort;
+            let what = if unknown { DamageKind::Unidentified } else { DamageKind::Payload };
             self.report.damage.push(Damage {
                 slot: slotted.then_some(header.slot),
                 segment,
                 offset: frame.offset,
                 bytes: header.frame_len(),
-                what: DamageKind::Payload,
+                what,
             });
         }
         if slotted {

@@ -258,11 +258,11 @@ impl Inventory {
                     self.report(id, DamageKind::Misplaced);
                     continue;
                 }
-                Some(header) => header,
-                None if len < FRAMES_START => {
+                _ if len < FRAMES_START => {
                     self.report(id, DamageKind::CutShort);
                     continue;
                 }
+                Some(header) => header,
                 None => {
                     self.report(id, DamageKind::SegmentHeader);
                     SegmentHeader { store, id, base_lsn: 0, as_of_lsn: 0, origin: Origin::Log }

@@ -29,14 +29,7 @@ impl File for SimFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        {
-            let mut state = self.disk.lock();
-            state.check_alive()?;
-            if state.read_errors > 0 {
-                state.read_errors -= 1;
-                return Err(io::Error::other("planned read error"));
-            }
-        }
+        self.disk.lock().read()?;
         self.with(|image, _| {
             let from = usize::try_from(offset).unwrap_or(usize::MAX).min(image.bytes().len());
             let bytes = &image.bytes()[from..];

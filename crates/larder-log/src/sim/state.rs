@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) dead: bool,
     pub(super) full: bool,
     pub(super) capacity: Option<u64>,
+    /// Reads that work before those that fail.
+    pub(super) sound_reads: u64,
     pub(super) read_errors: u64,
 }
 
@@ -42,6 +44,7 @@ impl State {
             dead: false,
             full: false,
             capacity: None,
+            sound_reads: 0,
             read_errors: 0,
         }
     }
@@ -66,6 +69,18 @@ impl State {
 
     pub(super) fn check_alive(&self) -> io::Result<()> {
         if self.dead { Err(io::Error::other("the power is off")) } else { Ok(()) }
+    }
+
+    /// Counts a read.
+    pub(super) fn read(&mut self) -> io::Result<()> {
+        self.check_alive()?;
+        if self.sound_reads > 0 {
+            self.sound_reads -= 1;
+        } else if self.read_errors > 0 {
+            self.read_errors -= 1;
+            return Err(io::Error::other("planned read error"));
+        }
+        Ok(())
     }
 
     /// Counts a step; says what is planned for it.

@@ -1,0 +1,69 @@
+//! The long suites: crash schedules by the million, daemons killed by the thousand.
+
+use crate::command::run;
+use crate::suite::timed;
+
+/// What a soak is asked to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Request {
+    /// Settings of the crash schedules.
+    schedules: Vec<(&'static str, String)>,
+}
+
+impl Request {
+    fn parse(words: &[&str]) -> Result<Self, String> {
+        let mut request = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            let setting = match *word {
+                "--schedules" => ("LARDER_SOAK_SCHEDULES", number(word, value()?)?),
+                "--seconds" => ("LARDER_SOAK_SECONDS", number(word, value()?)?),
+                "--seed" => ("LARDER_SOAK_SEED", number(word, value()?)?),
+                "--replay" => ("LARDER_CRASH_REPLAY", (*value()?).to_owned()),
+                _ => return Err(format!("unknown argument of soak: {word}")),
+            };
+            request.schedules.push(setting);
+        }
+        Ok(request)
+    }
+}
+
+/// Runs the long suites that `words` ask for; all if they name none.
+pub(crate) fn soak(words: &[&str]) -> Result<(), String> {
+    let request = Request::parse(words)?;
+    let settings: Vec<(&str, &str)> =
+        request.schedules.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    timed("crash schedules", || {
+        let test = ["test", "--release", "-p", "larder-log", "--locked", "--test", "crash", "--"];
+        let only = ["--ignored", "--exact", "soak", "--nocapture"];
+        run("cargo", &[&test[..], &only[..]].concat(), &settings)
+    })?;
+    if !settings.is_empty() {
+        return Ok(());
+    }
+    timed("kill -9", || {
+        let only = ["test", "--release", "-p", "larder-cli", "--locked", "--test", "kill_9"];
+        run("cargo", &only, &[("LARDER_KILLS", "1000")])
+    })
+}
+
+fn number(word: &str, value: &str) -> Result<String, String> {
+    let parsed: Result<u64, _> = value.parse();
+    parsed.map(|number| number.to_string()).map_err(|_| format!("{word} {value}: not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_passed_on_and_nothing_else_is_taken() {
+        let request = Request::parse(&["--seconds", "60", "--replay", "fair:1:2"]).unwrap();
+        assert_eq!(request.schedules[0], ("LARDER_SOAK_SECONDS", "60".to_owned()));
+        assert_eq!(request.schedules[1], ("LARDER_CRASH_REPLAY", "fair:1:2".to_owned()));
+        for wrong in [&["--seconds"][..], &["--seconds", "x"], &["--sedes", "1"]] {
+            assert!(Request::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
