@@ -178,16 +178,14 @@ impl Index {
         }
     }
 
-    /// Moves an entry from `old` to `new`, unless it has changed meanwhile.
-    pub(crate) fn relocate(&self, slot: &Slot, old: &Location, new: Location) -> bool {
+    /// Moves an entry to a copy of the very same version, and says where it was. `None` when the
+    /// slot holds another version by now, or none.
+    pub(crate) fn relocate(&self, slot: &Slot, copy: Location) -> Option<Location> {
         let mut shard = self.write(slot);
-        match shard.get_mut(slot) {
-            Some(found) if found.same_place(old) => {
-                *found = new.with_pre_open(found.pre_open()).with_replaced(found.replaced());
-                true
-            }
-            _ => false,
-        }
+        let found = shard.get_mut(slot).filter(|found| found.lsn() == copy.lsn())?;
+        let old = *found;
+        *found = copy.with_pre_open(old.pre_open()).with_replaced(old.replaced());
+        Some(old)
     }
 
     pub(crate) fn len(&self) -> u64 {

@@ -20,7 +20,7 @@
 //! | `reader`, `index` | reading |
 //! | `folder`, `recover`, `scan`, `tail` | opening |
 //! | `verify`, `dump`, `walk` | checking from outside |
-//! | `compact`, `acknowledge`, `damage`, `health`, `spare` | space and damage |
+//! | `compact`, `rot`, `acknowledge`, `damage`, `health`, `spare` | space and damage |
 //! | `record`, `segment`, `manifest` | the format |
 //! | `io`, `lock`, `clock`, `sim` | the only doors to the disk and to time, and a simulated disk |
 
@@ -44,6 +44,7 @@ mod options;
 mod reader;
 mod record;
 mod recover;
+mod rot;
 mod scan;
 mod segment;
 mod shared;

@@ -22,8 +22,11 @@ pub struct LogOptions {
     pub max_entries: Option<u64>,
     /// Largest sum of the bytes of live records; puts beyond it are refused. `None`: no limit.
     pub max_bytes: Option<u64>,
-    /// Reclaim space in the background. Default true. When false, only
-    /// [`Log::compact`](crate::Log::compact) does.
+    /// Reclaim space in the background, so that segment files take at most twice the live bytes and
+    /// three segments (two of dead bytes, and the one that is written), 4.2 KiB for each file, and one
+    /// segment more while copies are being made; damaged segments are kept besides. What is copied for
+    /// that is less than what is given to the log. Default true. When false, only
+    /// [`Log::compact`](crate::Log::compact) reclaims.
     pub auto_compact: bool,
     /// Reserve disk blocks ahead of the writes, so that a full disk refuses a batch before any of
     /// it is written. Default true; a file system that cannot is not an error.

@@ -393,7 +393,7 @@ impl Loader {
             return;
         };
         let oldest = ranges.iter().map(|(first, _)| *first).min().unwrap_or(0);
-        segment.cover_tombstone(oldest, frame.header.lsn, frame.header.frame_len());
+        segment.cover_abort(oldest, frame.header.lsn, frame.header.frame_len());
         self.aborted.extend(ranges.iter().copied());
     }
 

@@ -123,6 +123,8 @@ pub(crate) struct Segment {
     pub(crate) tombstone_bytes: AtomicU64,
     pub(crate) tombstone_oldest: AtomicU64,
     pub(crate) tombstone_newest: AtomicU64,
+    /// Some of them are aborts, which may cancel deletes, too.
+    pub(crate) holds_aborts: AtomicBool,
     /// Damage was found in it: its file is moved aside, never unlinked.
     pub(crate) damaged: AtomicBool,
 }
@@ -151,6 +153,7 @@ impl Segment {
             tombstone_bytes: AtomicU64::new(0),
             tombstone_oldest: AtomicU64::new(u64::MAX),
             tombstone_newest: AtomicU64::new(0),
+            holds_aborts: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
         }
     }
@@ -161,7 +164,13 @@ impl Segment {
         self.max_lsn.fetch_max(lsn, Ordering::Relaxed);
     }
 
-    /// Counts a delete at `lsn` whose older versions lie at `oldest` or above, or an abort.
+    /// Counts an abort at `lsn` that cancels nothing below `oldest`.
+    pub(crate) fn cover_abort(&self, oldest: u64, lsn: u64, frame_len: u64) {
+        self.holds_aborts.store(true, Ordering::Relaxed);
+        self.cover_tombstone(oldest, lsn, frame_len);
+    }
+
+    /// Counts a delete at `lsn` whose older versions lie at `oldest` or above.
     pub(crate) fn cover_tombstone(&self, oldest: u64, lsn: u64, frame_len: u64) {
         self.tombstone_bytes.fetch_add(frame_len, Ordering::Relaxed);
         self.tombstone_oldest.fetch_min(oldest, Ordering::Relaxed);
@@ -181,13 +190,30 @@ impl Segment {
         self.end.load(Ordering::Acquire).saturating_sub(FRAMES_START)
     }
 
-    /// Whether this segment may hold something that a delete or abort at `lsn`, reaching back to
-    /// `oldest`, still has to cancel. Copies made by compaction were live at `as_of_lsn`, so they
-    /// hold nothing that was cancelled before.
+    /// Whether this segment may hold a put that a delete at `lsn`, reaching back to `oldest`, still
+    /// has to cancel. Copies made by compaction were live at `as_of_lsn`, so they hold nothing that
+    /// was cancelled before; and where every put is live none is cancelled.
     pub(crate) fn may_hold(&self, oldest: u64, lsn: u64) -> bool {
+        self.overlaps(oldest, lsn) && !self.is_wholly_live()
+    }
+
+    /// [`Self::may_hold`] for an abort, which cancels deletes, too.
+    pub(crate) fn may_hold_aborted(&self, oldest: u64, lsn: u64) -> bool {
+        let untouched = self.is_wholly_live() && self.tombstone_bytes.load(Ordering::Relaxed) == 0;
+        self.overlaps(oldest, lsn) && !untouched
+    }
+
+    fn overlaps(&self, oldest: u64, lsn: u64) -> bool {
         let (min, max) = self.lsn_range();
         let copied_later = self.origin == Origin::Compaction && self.as_of_lsn >= lsn;
         min < lsn && max >= oldest && !copied_later
+    }
+
+    /// Whether the index points to every put that was ever written here. Unreadable stretches may
+    /// hide others.
+    fn is_wholly_live(&self) -> bool {
+        let puts = self.put_bytes.load(Ordering::Relaxed);
+        puts == self.live_bytes.load(Ordering::Relaxed) && !self.damaged.load(Ordering::Relaxed)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{CompactMode, CompactReport, Error, WriteError};
 
 mod roll;
 
-pub(crate) use roll::{create_segment, discard_segment, write_header};
+pub(crate) use roll::{SEAL_BYTES, create_segment, discard_segment, write_header};
 
 /// A group is closed at this size, so that its answers do not wait for the rest of the queue.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
@@ -364,7 +364,9 @@ impl Committer {
         self.announce_use()?;
         self.reserve(group.next_place().offset, only_deletes)?;
         self.write_at_end(&group.parts())?;
-        self.aborts.clear();
+        if !std::mem::take(&mut self.aborts).is_empty() {
+            self.active.segment.holds_aborts.store(true, Ordering::Relaxed);
+        }
         for (oldest, lsn, frame_len) in std::mem::take(&mut group.tombstones) {
             self.active.segment.cover_tombstone(oldest, lsn, frame_len);
         }
@@ -509,7 +511,7 @@ impl Committer {
 
     /// Whether a group with these bytes of batches can go into the present segment.
     fn fits(&self, bytes: u64) -> bool {
-        let tail = COMMIT_BYTES + roll::SEAL_BYTES + abort_bytes(self.aborts.len());
+        let tail = COMMIT_BYTES + SEAL_BYTES + abort_bytes(self.aborts.len());
         self.active.offset + bytes + tail <= self.shared.options.segment_bytes
     }
 

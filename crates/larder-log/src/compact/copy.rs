@@ -1,84 +1,187 @@
-//! Writing a segment of copies.
+//! Writing segments of copies.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::Slot;
 use crate::group::control_frame;
-use crate::index::Location;
 use crate::io::{read_full, write_all};
-use crate::record::{HEADER_LEN, Header, Kind, Seal, push_frame};
+use crate::record::{HEADER_LEN, Kind, Seal, padding};
 use crate::scan::{Body, Frame};
-use crate::segment::{FRAMES_START, Segment};
+use crate::segment::{FRAMES_START, Origin, Segment, SegmentHeader};
+use crate::shared::Shared;
+use crate::writer::{SEAL_BYTES, create_segment, discard_segment};
 
-/// Copies are written in pieces of this size.
-const CHUNK: usize = 1 << 20;
+/// Copies are read and written in pieces of this size; nothing larger is held in memory.
+const PIECE: usize = 256 << 10;
 
-/// One entry that was copied.
-#[derive(Debug)]
-pub(super) struct Move {
-    pub(super) slot: Slot,
-    pub(super) from: Location,
-    pub(super) to: Location,
+/// Why a frame was not copied.
+pub(super) enum CopyFault {
+    Io(io::Error),
+    /// The payload is not what its checksum says.
+    Rotten,
 }
 
-/// Copies frames, each from its segment, to the end of a new one.
-pub(super) fn copy_into(segment: &Segment, keep: &[(&Segment, &Frame)]) -> io::Result<Vec<Move>> {
-    let mut moves = Vec::new();
-    let mut chunk = Vec::with_capacity(CHUNK);
-    let mut chunk_at = FRAMES_START;
-    for (victim, frame) in keep {
+impl From<io::Error> for CopyFault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Segments of copies in the making. What was not finished is removed again when it is dropped.
+pub(super) struct Output<'a> {
+    shared: &'a Shared,
+    as_of_lsn: u64,
+    done: Vec<Arc<Segment>>,
+    open: Option<Open>,
+    /// Bytes of the frames that were copied.
+    pub(super) copied_bytes: u64,
+}
+
+/// The segment that copies are appended to.
+struct Open {
+    segment: Segment,
+    /// Bytes that are not written yet, and where they go.
+    piece: Vec<u8>,
+    piece_at: u64,
+    frames: u64,
+}
+
+impl<'a> Output<'a> {
+    /// `as_of_lsn`: what was cancelled up to there will not be copied.
+    pub(super) fn new(shared: &'a Shared, as_of_lsn: u64) -> Self {
+        Self { shared, as_of_lsn, done: Vec::new(), open: None, copied_bytes: 0 }
+    }
+
+    /// Copies a frame, checking its payload once more: a copy is never worse than what was read.
+    pub(super) fn push(&mut self, victim: &Segment, frame: &Frame) -> Result<(), CopyFault> {
+        let len = frame.header.frame_len();
+        let limit = self.shared.options.segment_bytes;
+        if self.open.as_ref().is_some_and(|open| open.end() + len + SEAL_BYTES > limit) {
+            self.seal()?;
+        }
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.begin()?,
+        };
+        let copied = open.copy(victim, frame);
+        self.open = Some(open);
+        copied?;
+        self.copied_bytes += len;
+        Ok(())
+    }
+
+    /// Seals what was copied: synced, not listed yet.
+    pub(super) fn finish(mut self) -> io::Result<Vec<Arc<Segment>>> {
+        self.seal()?;
+        Ok(std::mem::take(&mut self.done))
+    }
+
+    fn begin(&self) -> io::Result<Open> {
+        let header = SegmentHeader {
+            store: self.shared.store,
+            id: 0,
+            base_lsn: 0,
+            as_of_lsn: self.as_of_lsn,
+            origin: Origin::Compaction,
+        };
+        let (segment, _) = create_segment(self.shared, header)?;
+        Ok(Open { segment, piece: Vec::new(), piece_at: FRAMES_START, frames: 0 })
+    }
+
+    fn seal(&mut self) -> io::Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.seal()?;
+        if let Some(open) = self.open.take() {
+            self.done.push(Arc::new(open.segment));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        if let Some(open) = &self.open {
+            discard_segment(self.shared, open.segment.id);
+        }
+        self.shared.discard(&self.done);
+    }
+}
+
+impl Open {
+    fn end(&self) -> u64 {
+        self.piece_at + self.piece.len() as u64
+    }
+
+    fn copy(&mut self, victim: &Segment, frame: &Frame) -> Result<(), CopyFault> {
         let header = &frame.header;
-        let payload = read_again(victim, frame)?;
-        let offset = chunk_at + chunk.len() as u64;
-        push_frame(&mut chunk, header, &payload, segment.seed);
-        segment.cover(header.lsn);
-        let len = header.frame_len();
-        match (header.kind, &frame.body) {
+        self.piece.extend_from_slice(&header.encode(self.segment.seed));
+        let payload_len = header.payload_len as usize;
+        let (mut done, mut crc) = (0, 0);
+        while done < payload_len {
+            if self.piece.len() >= PIECE {
+                self.flush()?;
+            }
+            let from = self.piece.len();
+            self.piece.resize(from + PIECE.min(payload_len - done), 0);
+            let at = frame.offset + (HEADER_LEN + done) as u64;
+            let read = read_full(&*victim.file, &mut self.piece[from..], at)?;
+            if from + read < self.piece.len() {
+                return Err(CopyFault::Rotten);
+            }
+            crc = crc32c::crc32c_append(crc, &self.piece[from..]);
+            done += read;
+        }
+        if crc != header.payload_crc {
+            return Err(CopyFault::Rotten);
+        }
+        let padded = self.piece.len() + padding(payload_len);
+        self.piece.resize(padded, 0);
+        self.count(frame);
+        if self.piece.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, frame: &Frame) {
+        self.frames += 1;
+        let (segment, lsn, len) = (&self.segment, frame.header.lsn, frame.header.frame_len());
+        segment.cover(lsn);
+        match (frame.header.kind, &frame.body) {
             (Kind::Put, _) => {
                 segment.put_bytes.fetch_add(len, Ordering::Relaxed);
-                let at = |id, offset| Location::new(id, offset, header.payload_len, header.lsn);
-                let (from, to) = (at(victim.id, frame.offset), at(segment.id, offset));
-                moves.push(Move { slot: header.slot, from, to });
             }
-            (_, Body::Delete(oldest)) => segment.cover_tombstone(*oldest, header.lsn, len),
-            (_, Body::Abort(ranges)) => {
-                segment.cover_tombstone(oldest_of(ranges), header.lsn, len);
-            }
-            _ => segment.cover_tombstone(0, header.lsn, len),
-        }
-        if chunk.len() >= CHUNK {
-            write_all(&*segment.file, &[&chunk], chunk_at)?;
-            chunk_at += chunk.len() as u64;
-            chunk.clear();
+            (Kind::Abort, _) => segment.cover_abort(oldest(&frame.body), lsn, len),
+            (_, body) => segment.cover_tombstone(oldest(body), lsn, len),
         }
     }
-    let (min_lsn, max_lsn) = segment.lsn_range();
-    let offset = chunk_at + chunk.len() as u64;
-    let seal = Seal { offset, frames: keep.len() as u64, min_lsn, max_lsn };
-    chunk.extend(control_frame(Kind::Seal, max_lsn, &seal.encode(), segment.seed));
-    write_all(&*segment.file, &[&chunk], chunk_at)?;
-    segment.file.sync()?;
-    segment.end.store(chunk_at + chunk.len() as u64, Ordering::Release);
-    segment.sealed.store(true, Ordering::Release);
-    Ok(moves)
-}
 
-/// The lowest position that an abort cancels.
-pub(super) fn oldest_of(ranges: &[(u64, u64)]) -> u64 {
-    ranges.iter().map(|(first, _)| *first).min().unwrap_or(0)
-}
-
-/// The payload once more, checked once more: what is copied is never worse than what was read.
-fn read_again(victim: &Segment, frame: &Frame) -> io::Result<Vec<u8>> {
-    let Header { payload_len, payload_crc, .. } = frame.header;
-    let mut payload = vec![0; payload_len as usize];
-    let read = read_full(&*victim.file, &mut payload, frame.offset + HEADER_LEN as u64)?;
-    if read < payload.len() || crc32c::crc32c(&payload) != payload_crc {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a payload changed while it was copied",
-        ));
+    fn flush(&mut self) -> io::Result<()> {
+        write_all(&*self.segment.file, &[&self.piece], self.piece_at)?;
+        self.piece_at += self.piece.len() as u64;
+        self.piece.clear();
+        Ok(())
     }
-    Ok(payload)
+
+    fn seal(&mut self) -> io::Result<()> {
+        let (min_lsn, max_lsn) = self.segment.lsn_range();
+        let seal = Seal { offset: self.end(), frames: self.frames, min_lsn, max_lsn };
+        let seal = control_frame(Kind::Seal, max_lsn, &seal.encode(), self.segment.seed);
+        self.piece.extend(seal);
+        self.flush()?;
+        self.segment.file.sync()?;
+        self.segment.end.store(self.piece_at, Ordering::Release);
+        self.segment.sealed.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// The lowest position that a delete or abort cancels.
+pub(super) fn oldest(body: &Body) -> u64 {
+    match body {
+        Body::Delete(oldest) => *oldest,
+        Body::Abort(ranges) => ranges.iter().map(|(first, _)| *first).min().unwrap_or(0),
+        _ => 0,
+    }
 }

@@ -235,7 +235,7 @@ impl Spool for LogSpool {
     }
 
     async fn cleanup(&self) -> Result<(), SpoolError> {
-        self.blocking("cleanup", |log| log.compact(CompactMode::Step).map(drop)).await
+        self.blocking("cleanup", |log| log.compact(CompactMode::Due).map(drop)).await
     }
 
     async fn shutdown(&self) -> Result<(), SpoolError> {

@@ -1,0 +1,181 @@
+//! Copying what is needed of some segments, frame by frame.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::copy::{CopyFault, Output, oldest};
+use super::{CompactReport, Sync};
+use crate::Error;
+use crate::index::Location;
+use crate::record::Kind;
+use crate::scan::{Event, Frame};
+use crate::segment::{self, FRAMES_START, Segment};
+use crate::shared::Shared;
+use crate::walk::Walk;
+use crate::writer::SEAL_BYTES;
+
+/// Why segments were not rewritten.
+pub(super) enum RewriteFault {
+    Failed(Error),
+    /// So many entries of the segment are damaged and still needed: it has to stay.
+    Damaged(Arc<Segment>, u64),
+}
+
+impl From<Error> for RewriteFault {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+enum Verdict {
+    Keep,
+    Drop,
+    Corrupt(Location),
+}
+
+impl Shared {
+    /// Copies what is needed of the victims, and retires them: all of them or none.
+    pub(super) fn rewrite(
+        &self,
+        victims: &[Arc<Segment>],
+        sync: Sync<'_>,
+        report: &mut CompactReport,
+    ) -> Result<(), RewriteFault> {
+        let output = self.copy_all(victims)?;
+        self.replace(victims, output, sync, report)
+    }
+
+    /// [`Self::rewrite`], unless a copy would be as large as its only victim.
+    pub(super) fn rewrite_if_smaller(
+        &self,
+        victims: &[Arc<Segment>],
+        sync: Sync<'_>,
+        report: &mut CompactReport,
+    ) -> Result<(), RewriteFault> {
+        let output = self.copy_all(victims)?;
+        let held: u64 =
+            victims.iter().map(|victim| victim.data_bytes().saturating_sub(SEAL_BYTES)).sum();
+        if victims.len() < 2 && output.copied_bytes >= held {
+            return Ok(());
+        }
+        self.replace(victims, output, sync, report)
+    }
+
+    fn copy_all(&self, victims: &[Arc<Segment>]) -> Result<Output<'_>, RewriteFault> {
+        let mut others = self.all_segments();
+        others.retain(|other| !victims.iter().any(|victim| victim.id == other.id));
+        // Whatever is cancelled up to here is seen as cancelled by the looks at the index below.
+        let as_of_lsn = self.published_lsn.load(Ordering::Acquire);
+        let mut output = Output::new(self, as_of_lsn);
+        for victim in victims {
+            self.copy_needed(victim, &others, &mut output)?;
+        }
+        Ok(output)
+    }
+
+    fn replace(
+        &self,
+        victims: &[Arc<Segment>],
+        output: Output<'_>,
+        sync: Sync<'_>,
+        report: &mut CompactReport,
+    ) -> Result<(), RewriteFault> {
+        let copied_bytes = output.copied_bytes;
+        let outputs = output.finish();
+        let outputs = outputs.map_err(|error| Error::io("copy in", &self.dir, error))?;
+        self.retire(victims, &outputs, sync, report)?;
+        let written = outputs.iter().map(|output| output.end.load(Ordering::Relaxed)).sum();
+        report.copied_bytes += copied_bytes;
+        self.counters.compacted_bytes.fetch_add(written, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn copy_needed(
+        &self,
+        victim: &Arc<Segment>,
+        others: &[Arc<Segment>],
+        output: &mut Output<'_>,
+    ) -> Result<(), RewriteFault> {
+        let path = segment::path(&self.dir, u64::from(victim.id));
+        let unreadable = |error| Error::io("read", &path, error);
+        let end = victim.end.load(Ordering::Acquire);
+        let mut walk =
+            Walk::new(&*victim.file, victim.seed, FRAMES_START, end).map_err(unreadable)?;
+        let (mut reached, mut corrupt) = (FRAMES_START, 0);
+        while let Some(event) = walk.step().map_err(unreadable)? {
+            reached = event.end();
+            let frame = match event {
+                Event::Frame(frame) => frame,
+                Event::Damage { from, to } => {
+                    corrupt += self.report_stretch(victim, (from, to)).max(1);
+                    continue;
+                }
+            };
+            let needed = match frame.header.kind {
+                Kind::Put => match self.judge_put(victim, &frame) {
+                    Verdict::Keep => true,
+                    Verdict::Drop => false,
+                    Verdict::Corrupt(location) => {
+                        self.report_payload(frame.header.slot, &location, victim);
+                        corrupt += 1;
+                        false
+                    }
+                },
+                // It may still have to cancel something and cannot be copied: like a damaged entry.
+                Kind::Delete | Kind::Abort if !frame.payload_ok => {
+                    corrupt += 1;
+                    false
+                }
+                Kind::Delete | Kind::Abort => self.needs(&frame, others),
+                Kind::Commit | Kind::Seal => false,
+            };
+            // Once there is damage nothing will come of the copies, but all of it is to be found.
+            if !needed || corrupt > 0 {
+                continue;
+            }
+            match output.push(victim, &frame) {
+                Ok(()) => {}
+                Err(CopyFault::Io(error)) => {
+                    return Err(Error::io("copy in", &self.dir, error).into());
+                }
+                Err(CopyFault::Rotten) => {
+                    let here = location(victim, &frame);
+                    self.report_payload(frame.header.slot, &here, victim);
+                    corrupt += 1;
+                }
+            }
+        }
+        if reached < end {
+            corrupt += self.report_stretch(victim, (reached, end)).max(1);
+        }
+        if corrupt > 0 {
+            victim.damaged.store(true, Ordering::Relaxed);
+            return Err(RewriteFault::Damaged(Arc::clone(victim), corrupt));
+        }
+        Ok(())
+    }
+
+    fn judge_put(&self, victim: &Segment, frame: &Frame) -> Verdict {
+        match self.index.get(&frame.header.slot) {
+            Some(now) if !now.same_place(&location(victim, frame)) => Verdict::Drop,
+            Some(now) if !frame.payload_ok || now.corrupt() => Verdict::Corrupt(now),
+            Some(_) => Verdict::Keep,
+            None => Verdict::Drop,
+        }
+    }
+
+    /// Whether a delete or abort may still have to cancel something in `others`.
+    fn needs(&self, frame: &Frame, others: &[Arc<Segment>]) -> bool {
+        let (lsn, oldest) = (frame.header.lsn, oldest(&frame.body));
+        if frame.header.kind == Kind::Abort {
+            return others.iter().any(|other| other.may_hold_aborted(oldest, lsn));
+        }
+        // An older version that is live was not deleted by this: the delete was given up.
+        let given_up = self.index.get(&frame.header.slot).is_some_and(|now| now.lsn() < lsn);
+        !given_up && others.iter().any(|other| other.may_hold(oldest, lsn))
+    }
+}
+
+fn location(segment: &Segment, frame: &Frame) -> Location {
+    Location::new(segment.id, frame.offset, frame.header.payload_len, frame.header.lsn)
+}
