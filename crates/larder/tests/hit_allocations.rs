@@ -7,10 +7,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::cache::{Cache, MemoryCache, PutOptions, Tag, Tagged, Tags, Tiered};
+use larder::cache::{Cache, LoadOptions, MemoryCache, PutOptions, Tag, Tagged, Tags, Tiered};
 use larder::compose::{AnyReadPolicy, AnyWritePolicy, OptimisticParallelWritePolicy};
 use larder_core::{
-    CacheValue, Clock as _, Condition, KeyRef, SharedTier, SystemClock, Tier, Version,
+    BoxError, CacheValue, Clock as _, Condition, KeyRef, SharedTier, SystemClock, Tier, Version,
 };
 
 thread_local! {
@@ -123,4 +123,25 @@ async fn a_hit_of_the_cache_that_a_service_uses_allocates_nothing() {
     // A floor above the value, so that the tags have to be looked up.
     cache.remove_tag(&Tag::new("c").unwrap());
     assert_eq!(allocations(async || assert!(cache.get(key()).await.unwrap().is_some())).await, 0);
+
+    let eager = LoadOptions::new().eager_refresh_percent(90);
+    for options in [LoadOptions::new(), eager] {
+        let hit = async || {
+            let load = || async { Err::<Bytes, _>("a hit loads nothing") };
+            assert!(cache.get_or_load_with(key(), &options, load).await.unwrap().is_some());
+        };
+        assert_eq!(allocations(hit).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_hit_on_the_note_that_there_is_no_value_allocates_nothing() {
+    let tier = MemoryCache::<Tagged<Bytes>>::builder(8 << 20).build();
+    let cache: Cache<Bytes> = Cache::builder(SharedTier::new(tier)).build();
+    let hit = async || {
+        let load = || async { Ok::<_, BoxError>(None::<Bytes>) };
+        assert!(cache.get_or_load(key(), load).await.unwrap().is_none());
+    };
+    assert_eq!(allocations(hit).await, 0);
+    assert_eq!(cache.stats().loads, 1);
 }

@@ -1,7 +1,7 @@
 //! Caches: tiers in memory and over stores of bytes, two tiers as one, and the face of a service.
 //!
 //! ```text
-//! Cache<V>                    versions, tags, statistics
+//! Cache<V>                    versions, tags, loads, statistics
 //!   SharedTier<Tagged<V>>     any tier
 //!     Tiered                  two tiers as one, by the policies of `compose`; nests
 //!       MemoryCache           typed, bounded in bytes; a hit is a clone of a handle
@@ -13,6 +13,7 @@
 
 mod encoded;
 mod face;
+mod load;
 mod memory;
 mod tags;
 mod tiered;
@@ -23,8 +24,9 @@ pub use encoded::JsonCodec;
 pub use encoded::{
     Codec, Compressor, Encoded, NAMESPACE_BYTES_MAX, NoCompression, RawCodec, Schema, SchemaError,
 };
-pub use face::{Cache, CacheBuilder, CacheStats, Hit, PutOptions};
+pub use face::{Absent, Cache, CacheBuilder, CacheStats, Hit, Lookup, PutOptions};
 pub use larder_core::cache::*;
+pub use load::{LoadError, LoadOptions, Loaded};
 pub use memory::{MemoryCache, MemoryCacheBuilder};
 pub use tags::{Tag, TagError, Tagged, TaggedCodec, Tags};
 pub use tiered::{Tiered, TieredBuilder};

@@ -60,7 +60,7 @@ impl Bench {
     async fn foreign(&self, k: &str, value: &'static str, list: &str, ahead: Duration) {
         let millis = self.clock.now().saturating_add(ahead).as_millis();
         let tags = Tags::from_list(list).unwrap();
-        let value = CacheValue::new(Tagged { data: Bytes::from(value), tags })
+        let value = CacheValue::new(Tagged::new(Bytes::from(value), tags))
             .with_version(Version::from_parts(millis << 16, 77));
         self.far.write(key(k), value, Condition::Always).await.unwrap();
     }
@@ -80,14 +80,14 @@ async fn a_hit_tells_its_age_its_life_and_where_it_came_from() {
     bench.cache.put(key("k"), Bytes::from("v"), options).await.unwrap();
     bench.clock.advance(Duration::from_millis(299));
     let hit = bench.cache.get(key("k")).await.unwrap().unwrap();
-    assert_eq!((hit.age, hit.layer()), (Age::Fresh, CompositionLayer::L1));
+    assert_eq!((hit.age, hit.layer()), (Age::Fresh, Some(CompositionLayer::L1)));
     assert_eq!(hit.lifetime(bench.clock.now()), Lifetime::RemainingFor(Duration::from_millis(601)));
     assert_eq!(hit.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["a", "b"]);
     bench.clock.advance(Duration::from_millis(1));
     bench.forget_near("k").await;
     let hit = bench.cache.get(key("k")).await.unwrap().unwrap();
-    assert_eq!((hit.age, hit.layer()), (Age::Stale, CompositionLayer::L2));
-    assert_eq!(bench.cache.describe(hit.source), "a.far");
+    assert_eq!((hit.age, hit.layer()), (Age::Stale, Some(CompositionLayer::L2)));
+    assert_eq!(bench.cache.describe(hit.source.unwrap()), "a.far");
     bench.clock.advance(Duration::from_millis(600));
     assert_eq!(bench.get("k").await, None);
     let stats = bench.cache.stats();

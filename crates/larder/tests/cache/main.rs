@@ -5,6 +5,7 @@
 mod debts;
 mod encoded;
 mod face;
+mod load;
 mod memory;
 mod model;
 mod order;

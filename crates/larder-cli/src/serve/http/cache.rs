@@ -98,8 +98,8 @@ fn bad_tag(error: TagError) -> ApiError {
 fn shown(found: Hit<Bytes>) -> Response {
     let now = SystemClock.now();
     let source = match found.layer() {
-        CompositionLayer::L1 => "l1",
-        CompositionLayer::L2 => "l2",
+        Some(CompositionLayer::L2) => "l2",
+        Some(CompositionLayer::L1) | None => "l1",
     };
     let freshness = match found.age {
         Age::Fresh => "fresh",

@@ -5,17 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::{
-    Age, CacheError, CacheValue, Condition, DeleteStatus, KeyRef, SharedClock, SharedTier, Source,
-    SystemClock, Tier as _, TierUsage, Timestamp, Version, WriteStatus,
+    Age, CacheError, CacheValue, Condition, DeleteStatus, Found, HybridClock, KeyRef, Now,
+    SharedClock, SharedTier, Source, Tier as _, TierUsage, Timestamp, Version, WriteStatus,
 };
+use tokio::sync::Semaphore;
 
+use super::load::{Flights, Jitter, LoadOptions, Pauses};
 use super::tags::Floors;
 use super::{Tag, Tagged, Tags};
-use crate::compose::{CompositionLayer, Lifetime};
+use crate::compose::BoundedOffload;
 
+mod builder;
+mod hit;
+mod load;
+mod put;
 mod tally;
 
-use larder_core::HybridClock;
+pub use builder::CacheBuilder;
+use hit::Entry;
+pub use hit::{Absent, Hit, Lookup};
+pub use put::PutOptions;
 use tally::Tally;
 
 /// The cache that a service uses: a tier, or several as one, with versions, tags and numbers.
@@ -30,12 +39,33 @@ use tally::Tally;
 /// remembered; beyond that, and for what was put before this cache was made, tagged
 /// values die that need not have: a value never outlives its invalidation here.
 ///
+/// # Loads
+/// [`Cache::get_or_load`] asks a loader for what is not here or stale: once for all who wait, in the
+/// background, and never over what was put or removed meanwhile. Everything about it has a bound:
+/// loads at a time and their time ([`CacheBuilder::offload`]), callers who wait
+/// ([`CacheBuilder::waiters_max`]), keys with a pause after failures (16,384).
+///
 /// # Metrics
-/// With the label `cache`: `larder_cache_hits_total` (also `tier`: the labels on the way to the
-/// tier that answered), `larder_cache_stale_hits_total`, `larder_cache_misses_total`,
-/// `larder_cache_invalidated_total` (hits that a tag or a clear had invalidated; each is counted as
-/// a miss or a hit besides), `larder_cache_puts_total`, `larder_cache_removes_total` and
-/// `larder_cache_errors_total`.
+/// With the label `cache`; in brackets what else labels them.
+///
+/// | name | counts |
+/// |---|---|
+/// | `larder_cache_hits_total` (`tier`: the labels on the way to the one that answered) | values found, stale ones included |
+/// | `larder_cache_stale_hits_total` | stale entries found |
+/// | `larder_cache_negative_hits_total` | entries found that say that there is no value |
+/// | `larder_cache_misses_total` | look-ups that found nothing |
+/// | `larder_cache_invalidated_total` | entries found that a tag or a clear had invalidated; each is a miss or a hit besides |
+/// | `larder_cache_puts_total`, `larder_cache_removes_total` | puts that succeeded, removes that removed something |
+/// | `larder_cache_errors_total` | calls of the tiers that failed |
+/// | `larder_cache_loads_total` | loaders that were asked |
+/// | `larder_cache_refreshes_total` | those of them that were asked while a value could be served |
+/// | `larder_cache_joined_loads_total` | callers who met a load that was under way |
+/// | `larder_cache_stale_served_total` | stale values given to callers who would have loaded |
+/// | `larder_cache_superseded_loads_total` | loaded values that were not cached because something newer was put, removed or invalidated |
+/// | `larder_cache_load_errors_total` (`reason`: [`LoadError::as_str`](super::LoadError::as_str)) | loads that failed, and callers who were turned away |
+///
+/// Events have the target `larder::cache`: a refresh that failed is a warning, a load that failed
+/// is told at debug level because its callers get the error. Keys and values appear in neither.
 ///
 /// ```
 /// use larder::cache::{Cache, PutOptions, Tag, Tags, memory};
@@ -65,140 +95,14 @@ struct Inner<V> {
     origin: u64,
     floors: Floors,
     default_ttl: Option<Duration>,
+    load: LoadOptions,
+    flights: Flights<Entry<V>>,
+    pauses: Pauses,
+    jitter: Jitter,
+    offload: BoundedOffload,
+    waiting: Semaphore,
+    waiters_max: usize,
     tally: Tally,
-}
-
-/// The settings of a [`Cache`].
-#[derive(Debug)]
-pub struct CacheBuilder<V> {
-    tier: SharedTier<Tagged<V>>,
-    name: String,
-    clock: SharedClock,
-    default_ttl: Option<Duration>,
-    tags_max: usize,
-}
-
-impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
-    /// The name in metrics and events. Default: `default`.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// What decides about staleness and dates versions. Default: the system clock. Give the tiers
-    /// the same one.
-    #[must_use]
-    pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// How long a value lives whose put does not say it. Default: for ever.
-    #[must_use]
-    pub fn default_ttl(mut self, ttl: Duration) -> Self {
-        self.default_ttl = Some(ttl);
-        self
-    }
-
-    /// How many invalidated tags are remembered. Default: 65,536.
-    #[must_use]
-    pub fn tags_max(mut self, tags_max: usize) -> Self {
-        self.tags_max = tags_max;
-        self
-    }
-
-    /// The cache.
-    pub fn build(self) -> Cache<V> {
-        let Self { tier, name, clock, default_ttl, tags_max } = self;
-        let versions = HybridClock::new(Arc::clone(&clock));
-        let start = versions.next();
-        Cache(Arc::new(Inner {
-            tally: Tally::new(&name),
-            floors: Floors::new(start, tags_max),
-            origin: start.origin(),
-            name,
-            tier,
-            clock,
-            versions,
-            default_ttl,
-        }))
-    }
-}
-
-/// How a value is put.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PutOptions {
-    /// How long it lives; zero removes the key. `None`: the default of the cache.
-    pub ttl: Option<Duration>,
-    /// When it is due for a refresh; `None`: never.
-    pub stale_after: Option<Duration>,
-    /// What it can be invalidated by.
-    pub tags: Tags,
-}
-
-impl PutOptions {
-    /// The defaults of the cache, and no tags.
-    pub const fn new() -> Self {
-        Self { ttl: None, stale_after: None, tags: Tags::NONE }
-    }
-
-    /// Lives for `ttl`.
-    #[must_use]
-    pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
-        self
-    }
-
-    /// Is due for a refresh `after` now.
-    #[must_use]
-    pub const fn stale_after(mut self, after: Duration) -> Self {
-        self.stale_after = Some(after);
-        self
-    }
-
-    /// Can be invalidated by `tags`.
-    #[must_use]
-    pub fn tags(mut self, tags: Tags) -> Self {
-        self.tags = tags;
-        self
-    }
-}
-
-/// A value that a cache had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Hit<V> {
-    /// The value.
-    pub value: V,
-    /// [`Age::Fresh`] or [`Age::Stale`].
-    pub age: Age,
-    /// When it stops existing.
-    pub expire: Option<Timestamp>,
-    /// When it is, or was, due for a refresh.
-    pub stale: Option<Timestamp>,
-    /// Which write it is.
-    pub version: Option<Version>,
-    /// Its tags.
-    pub tags: Tags,
-    /// The tier that gave it; [`Cache::describe`] names it.
-    pub source: Source,
-}
-
-impl<V> Hit<V> {
-    /// The layer that gave it; the first one where there is only one.
-    pub const fn layer(&self) -> CompositionLayer {
-        match self.source.step() {
-            Some((true, _)) => CompositionLayer::L2,
-            _ => CompositionLayer::L1,
-        }
-    }
-
-    /// What is left of its life at `now`.
-    pub fn lifetime(&self, now: Timestamp) -> Lifetime {
-        Lifetime::until(self.expire, now)
-    }
 }
 
 /// What a cache has done since it was made, and how full it is.
@@ -207,9 +111,11 @@ impl<V> Hit<V> {
 pub struct CacheStats {
     /// Gets that found a value, stale ones included.
     pub hits: u64,
-    /// Gets that found a stale value.
+    /// Gets that found a stale entry.
     pub stale_hits: u64,
-    /// Gets that found none.
+    /// Gets that found the note that there is no value.
+    pub negative_hits: u64,
+    /// Gets that found nothing.
     pub misses: u64,
     /// Values found that a tag or a clear had invalidated.
     pub invalidated: u64,
@@ -217,8 +123,20 @@ pub struct CacheStats {
     pub puts: u64,
     /// Removes that removed something.
     pub removes: u64,
-    /// Calls that failed.
+    /// Calls of the tiers that failed.
     pub errors: u64,
+    /// Loaders that were asked.
+    pub loads: u64,
+    /// Loads that failed, and callers of loads who were turned away.
+    pub load_errors: u64,
+    /// Loads that began while a value could be served.
+    pub refreshes: u64,
+    /// Callers who met a load that was under way.
+    pub joined_loads: u64,
+    /// Stale values given to callers who would have loaded.
+    pub stale_served: u64,
+    /// Loaded values that were not cached because something newer came.
+    pub superseded_loads: u64,
     /// How full the tiers are, as far as they know.
     pub usage: Option<TierUsage>,
 }
@@ -226,13 +144,7 @@ pub struct CacheStats {
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// A cache over `tier`, to be refined.
     pub fn builder(tier: SharedTier<Tagged<V>>) -> CacheBuilder<V> {
-        CacheBuilder {
-            tier,
-            name: String::from("default"),
-            clock: SystemClock::shared(),
-            default_ttl: None,
-            tags_max: Floors::TAGS_MAX,
-        }
+        CacheBuilder::new(tier)
     }
 
     /// The name of this cache.
@@ -250,7 +162,8 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         self.0.tier.describe(source)
     }
 
-    /// Returns the value of `key`, fresh or stale, if it is here.
+    /// Returns the value of `key`, fresh or stale, if it is here. Whether there is none or nothing
+    /// is known, [`Cache::look_up`] tells.
     ///
     /// Allocates nothing when a tier in memory has it. Never loads.
     ///
@@ -260,18 +173,33 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn get(&self, key: KeyRef<'_>) -> Result<Option<Hit<V>>, CacheError> {
-        let found = self.find(key).await;
-        match &found {
-            Ok(Some(hit)) => self.0.tally.hit(hit, |source| self.describe(source)),
-            Ok(None) => self.0.tally.misses.increment(),
-            Err(_) => self.0.tally.errors.increment(),
+        if let Some(entry) = self.find_now(key) {
+            return Ok(entry.into_hit());
         }
-        found
+        let found = self.find_counted(key).await?;
+        Ok(found.and_then(Entry::into_hit))
+    }
+
+    /// As [`Cache::get`], and tells a key that is known to have no value from one about which
+    /// nothing is known.
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    ///
+    /// # Cancel safety
+    /// As [`Cache::get`].
+    pub async fn look_up(&self, key: KeyRef<'_>) -> Result<Lookup<V>, CacheError> {
+        if let Some(entry) = self.find_now(key) {
+            return Ok(entry.into_lookup());
+        }
+        let found = self.find_counted(key).await?;
+        Ok(found.map_or(Lookup::Miss, Entry::into_lookup))
     }
 
     /// Writes or replaces the value of `key`. Its life counts from now; a life of zero removes it.
     ///
-    /// Not applied means that a newer write of another process is stored and stays.
+    /// Not applied means that a newer write of another process is stored and stays. A load of the key
+    /// that is under way does not replace it.
     ///
     /// # Errors
     /// [`CacheError::TooLarge`]: nothing was written. [`CacheError::Backend`]: as it says.
@@ -284,7 +212,11 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         value: V,
         options: PutOptions,
     ) -> Result<WriteStatus, CacheError> {
-        let written = self.store(key, value, options).await;
+        let mut change = self.0.flights.change(key);
+        let version = self.0.versions.next();
+        change.settled().await;
+        self.0.pauses.end(key);
+        let written = self.store(key, value, options, version).await;
         match &written {
             Ok(_) => self.0.tally.puts.increment(),
             Err(_) => self.0.tally.errors.increment(),
@@ -292,7 +224,8 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         written
     }
 
-    /// Removes `key` from every layer; a missing key is `Missing`, not an error.
+    /// Removes `key` from every layer; a missing key is `Missing`, not an error. What a load that is
+    /// under way brings is not cached, and who asks from now on does not wait for that load.
     ///
     /// # Errors
     /// [`CacheError::Backend`] as the layers and the write policy say. A layer that failed counts
@@ -301,6 +234,8 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// # Cancel safety
     /// Dropping the future leaves it unknown whether the key was removed.
     pub async fn remove(&self, key: KeyRef<'_>) -> Result<DeleteStatus, CacheError> {
+        let mut change = self.0.flights.change(key);
+        change.settled().await;
         let removed = self.0.tier.remove(key, Condition::Always).await;
         match &removed {
             Ok(DeleteStatus::Deleted(_)) => self.0.tally.removes.increment(),
@@ -327,6 +262,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// Dropping the future leaves everything invalid here; layers may not be cleared.
     pub async fn clear(&self) -> Result<(), CacheError> {
         self.0.floors.raise_all(self.0.versions.next());
+        self.0.flights.void_all().await;
         let cleared = self.0.tier.clear().await;
         if cleared.is_err() {
             self.0.tally.errors.increment();
@@ -339,30 +275,42 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         self.0.tally.stats(self.0.tier.usage())
     }
 
-    async fn find(&self, key: KeyRef<'_>) -> Result<Option<Hit<V>>, CacheError> {
-        let inner = &*self.0;
-        // Twice: an invalid copy in a near layer may hide a valid value in a far one.
-        for _ in 0..2 {
-            let Some(found) = inner.tier.read(key).await? else { return Ok(None) };
-            let CacheValue { data: Tagged { data, tags }, expire, stale, version } = found.value;
-            let known = version.filter(|version| self.merge(*version));
-            if inner.floors.cover(known, &tags) {
-                inner.tally.invalidated.increment();
-                self.drop_invalid(key, version).await;
-                continue;
-            }
-            let due = stale.is_some_and(|stale| inner.clock.is_past(stale));
-            let age = if due { Age::Stale } else { Age::Fresh };
-            let source = found.source;
-            return Ok(Some(Hit { value: data, age, expire, stale, version, tags, source }));
-        }
-        Ok(None)
+    /// What a tier in memory has at hand, counted. Asked first, and not only by tiers of tiers: it
+    /// saves a hit the way through their futures.
+    fn find_now(&self, key: KeyRef<'_>) -> Option<Entry<V>> {
+        let Now::Hit(found) = self.0.tier.read_now(key) else { return None };
+        let entry = self.0.accept(found).ok()?;
+        self.count(&entry);
+        Some(entry)
     }
 
-    /// Merges a version of another process, so that later ones of this process exceed it. One that
-    /// is too far in the future is not merged, and says nothing about when its value was put.
-    fn merge(&self, version: Version) -> bool {
-        version.origin() == self.0.origin || self.0.versions.observe(version)
+    async fn find_counted(&self, key: KeyRef<'_>) -> Result<Option<Entry<V>>, CacheError> {
+        let found = self.find(key).await;
+        match &found {
+            Ok(Some(entry)) => self.count(entry),
+            Ok(None) => self.0.tally.misses.increment(),
+            Err(_) => self.0.tally.errors.increment(),
+        }
+        found
+    }
+
+    fn count(&self, entry: &Entry<V>) {
+        self.0.tally.found(entry, |source| self.describe(source));
+    }
+
+    async fn find(&self, key: KeyRef<'_>) -> Result<Option<Entry<V>>, CacheError> {
+        // Twice: an invalid copy in a near layer may hide a valid value in a far one.
+        for _ in 0..2 {
+            let Some(found) = self.0.tier.read(key).await? else { return Ok(None) };
+            match self.0.accept(found) {
+                Ok(entry) => return Ok(Some(entry)),
+                Err(Invalid(version)) => {
+                    self.0.tally.invalidated.increment();
+                    self.drop_invalid(key, version).await;
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Removes a value that is invalid. When that fails it stays invalid.
@@ -380,22 +328,20 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         key: KeyRef<'_>,
         data: V,
         options: PutOptions,
+        version: Version,
     ) -> Result<WriteStatus, CacheError> {
         let inner = &*self.0;
         let PutOptions { ttl, stale_after, tags } = options;
         let now = inner.clock.now();
         let mut value = CacheValue {
-            data: Tagged { data, tags },
+            data: Tagged::new(data, tags),
             expire: ttl.or(inner.default_ttl).map(|ttl| now.saturating_add(ttl)),
             stale: stale_after.map(|after| now.saturating_add(after)),
-            version: None,
+            version: Some(version),
         };
         if !inner.tier.conditions().if_newer_than {
-            value.version = Some(inner.versions.next());
             return inner.tier.write(key, value, Condition::Always).await;
         }
-        let version = inner.versions.next();
-        value.version = Some(version);
         let written = inner.tier.write(key, value.clone(), Condition::IfNewerThan(version)).await?;
         if written.applied {
             return Ok(written);
@@ -403,12 +349,44 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         // What is stored has a higher version, yet this put began later: either the clock of its
         // writer is ahead, and merging it lets this put win, or it was written meanwhile.
         let stored = inner.tier.read(key).await?.and_then(|found| found.value.version);
-        let merged = stored.is_none_or(|stored| self.merge(stored));
+        let merged = stored.is_none_or(|stored| inner.merge(stored));
         let version = inner.versions.next();
         value.version = Some(version);
         // A version too far ahead to be merged must not lock the key for ever.
         let condition = if merged { Condition::IfNewerThan(version) } else { Condition::Always };
         inner.tier.write(key, value, condition).await
+    }
+}
+
+/// An entry that a tag or a clear has invalidated, by its version.
+struct Invalid(Option<Version>);
+
+impl<V> Inner<V> {
+    /// What a tier found as an entry with its age.
+    fn accept(&self, found: Found<Tagged<V>>) -> Result<Entry<V>, Invalid> {
+        let Found { value: CacheValue { data: tagged, expire, stale, version }, source } = found;
+        if self.covers(version, &tagged.tags) {
+            return Err(Invalid(version));
+        }
+        let Tagged { data, tags } = tagged;
+        let age = self.age(stale);
+        Ok(Entry { data, age, expire, stale, version, tags, source: Some(source) })
+    }
+
+    /// Whether an entry was invalidated.
+    fn covers(&self, version: Option<Version>, tags: &Tags) -> bool {
+        self.floors.cover(version.filter(|version| self.merge(*version)), tags)
+    }
+
+    /// Merges a version of another process, so that later ones of this process exceed it. One that
+    /// is too far in the future is not merged, and says nothing about when its value was put.
+    fn merge(&self, version: Version) -> bool {
+        version.origin() == self.origin || self.versions.observe(version)
+    }
+
+    /// The age of an entry that has not expired.
+    fn age(&self, stale: Option<Timestamp>) -> Age {
+        if stale.is_some_and(|stale| self.clock.is_past(stale)) { Age::Stale } else { Age::Fresh }
     }
 }
 

@@ -153,32 +153,47 @@ impl fmt::Debug for Tags {
     }
 }
 
-/// A value with its tags: what the tiers of a [`Cache`](super::Cache) hold.
+/// What the tiers of a [`Cache`](super::Cache) hold: a value, or that there is none, with its tags.
 ///
-/// The tags travel with the value into every layer, so an invalidation by tag also covers copies
-/// that a refill brings back.
+/// Both travel into every layer: an invalidation by tag also covers copies that a refill brings
+/// back, and what is known not to exist is known in every tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "plain data that callers build and take apart")]
 pub struct Tagged<V> {
-    /// The value.
-    pub data: V,
+    /// The value; `None`: it is known that there is none (a negative entry).
+    pub data: Option<V>,
     /// Its tags.
     pub tags: Tags,
+}
+
+impl<V> Tagged<V> {
+    /// A value with its tags.
+    pub const fn new(data: V, tags: Tags) -> Self {
+        Self { data: Some(data), tags }
+    }
+
+    /// The note that there is no value.
+    pub const fn absent(tags: Tags) -> Self {
+        Self { data: None, tags }
+    }
 }
 
 impl<V: Weight> Weight for Tagged<V> {
     fn weight(&self) -> u64 {
         let tags = self.tags.iter().map(|tag| size_of::<Tag>() + 16 + tag.as_str().len());
         let tags = u64::try_from(tags.sum::<usize>()).unwrap_or(u64::MAX);
-        self.data.weight().saturating_add(tags)
+        self.data.as_ref().map_or(0, V::weight).saturating_add(tags)
     }
 }
 
 /// Tags before the bytes of another codec. Its number is that of the other one, with the highest
-/// bit set.
+/// bit set. A negative entry has no bytes of the other codec at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "a codec around a codec")]
 pub struct TaggedCodec<C>(pub C);
+
+/// Set beside the number of tags when there is no value.
+const ABSENT: u8 = 0x80;
 
 impl<V, C: Codec<V>> Codec<Tagged<V>> for TaggedCodec<C> {
     fn id(&self) -> u16 {
@@ -186,23 +201,30 @@ impl<V, C: Codec<V>> Codec<Tagged<V>> for TaggedCodec<C> {
     }
 
     fn encode(&self, value: &Tagged<V>, into: &mut Vec<u8>) -> Result<(), BoxError> {
-        into.push(u8::try_from(value.tags.iter().len())?);
+        let absent = if value.data.is_none() { ABSENT } else { 0 };
+        into.push(u8::try_from(value.tags.iter().len())? | absent);
         for tag in &value.tags {
             into.push(u8::try_from(tag.as_str().len())?);
             into.extend_from_slice(tag.as_str().as_bytes());
         }
-        self.0.encode(&value.data, into)
+        value.data.as_ref().map_or(Ok(()), |data| self.0.encode(data, into))
     }
 
     fn decode(&self, mut encoded: Bytes) -> Result<Tagged<V>, BoxError> {
+        let first = encoded.try_get_u8()?;
         let mut tags = Vec::new();
-        for _ in 0..encoded.try_get_u8()? {
+        for _ in 0..first & !ABSENT {
             let len = usize::from(encoded.try_get_u8()?);
             if encoded.len() < len {
                 return Err("a tag reaches beyond the end".into());
             }
             tags.push(Tag::new(std::str::from_utf8(&encoded.split_to(len))?)?);
         }
-        Ok(Tagged { tags: Tags::new(tags)?, data: self.0.decode(encoded)? })
+        let tags = Tags::new(tags)?;
+        match (first & ABSENT != 0, encoded.is_empty()) {
+            (false, _) => Ok(Tagged::new(self.0.decode(encoded)?, tags)),
+            (true, true) => Ok(Tagged::absent(tags)),
+            (true, false) => Err("a negative entry has a value".into()),
+        }
     }
 }
