@@ -20,6 +20,16 @@ enum Source {
 const NEEDS: &[Need] = &[
     Need { name: "a C linker", probe: ("cc", &["--version"]), source: Source::Debian("gcc") },
     Need {
+        name: "mkfs.ext4, for a small file system that fills up",
+        probe: ("mkfs.ext4", &["-V"]),
+        source: Source::Debian("e2fsprogs"),
+    },
+    Need {
+        name: "mount, for the same",
+        probe: ("mount", &["--version"]),
+        source: Source::Debian("mount"),
+    },
+    Need {
         name: "rustfmt",
         probe: ("cargo", &["fmt", "--version"]),
         source: Source::Rustup("rustfmt"),
