@@ -2,6 +2,7 @@
 //!
 //! Standard library only, so that it builds in a second on any machine.
 
+mod bench;
 mod command;
 mod setup;
 mod soak;
@@ -18,6 +19,9 @@ The chores of the workspace.
     cargo xtask setup            install what the tests need, say what is done
     cargo xtask tidy             directions between crates and rooms, file sizes, forbidden calls
     cargo xtask laws             write docs/laws.md anew from the laws
+    cargo xtask bench ...        the benchmarks beside the peers, see docs/benchmarks.md;
+                                 with --ext4 on a new, journaled file system (needs root),
+                                 with --rocksdb beside RocksDB, too; the rest is passed on
     cargo xtask soak             the long suites: a million crash schedules, a thousand kills
         [--schedules N] [--seconds S] [--seed N]   crash schedules only, so many or so long
         [--replay KIND:SEED:STEP]                  one schedule that failed
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         ["setup"] => setup::install(),
         ["tidy"] => tidy::check(),
         ["laws"] => suite::write_laws(),
+        ["bench", more @ ..] => bench::run_with(more),
         ["soak", words @ ..] => setup::require().and_then(|()| soak::soak(words)),
         [] | ["help" | "--help" | "-h"] => {
             print(HELP);

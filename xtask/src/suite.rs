@@ -9,6 +9,10 @@ use crate::{print, tidy};
 /// Every step is required; a law or service that cannot run fails instead of being passed over.
 const STRICT: &[(&str, &str)] = &[("LARDER_TEST_REQUIRE", "all"), ("RUSTDOCFLAGS", "-D warnings")];
 
+/// The whole house with all features, but for the benchmarks: one of their features is a database in
+/// C++, and nobody else needs their dependencies.
+const ALL: &[&str] = &["--workspace", "--exclude", "larder-bench", "--all-features", "--locked"];
+
 /// Everything that has to hold before a change lands, cheap checks first.
 pub(crate) fn test() -> Result<(), String> {
     let started = now();
@@ -16,21 +20,19 @@ pub(crate) fn test() -> Result<(), String> {
     timed("format", || run("cargo", &["fmt", "--all", "--check"], &[]))?;
     timed("lints", || {
         let strict = ["--", "-D", "warnings"];
-        let whole = ["clippy", "--workspace", "--all-targets", "--all-features", "--locked"];
-        run("cargo", &[&whole[..], &strict[..]].concat(), &[])?;
+        run("cargo", &[&["clippy", "--all-targets"][..], ALL, &strict].concat(), &[])?;
+        let benchmarks = ["clippy", "-p", "larder-bench", "--all-targets", "--locked"];
+        run("cargo", &[&benchmarks[..], &strict[..]].concat(), &[])?;
         let least = ["clippy", "-p", "larder", "--no-default-features", "--locked"];
         run("cargo", &[&least[..], &strict[..]].concat(), &[])
     })?;
-    timed("tests", || tests(&[]))?;
+    timed("tests", || tests(ALL))?;
+    timed("benchmarks", || tests(&["-p", "larder-bench", "--locked"]))?;
     timed("examples in the documentation", || {
-        run("cargo", &["test", "--workspace", "--all-features", "--doc", "--locked"], STRICT)
+        run("cargo", &[&["test", "--doc"][..], ALL].concat(), STRICT)
     })?;
     timed("documentation", || {
-        run(
-            "cargo",
-            &["doc", "--workspace", "--all-features", "--no-deps", "--locked", "--quiet"],
-            STRICT,
-        )
+        run("cargo", &[&["doc", "--no-deps", "--quiet"][..], ALL].concat(), STRICT)
     })?;
     print(&format!("\neverything holds, in {} s", started.elapsed().as_secs()));
     Ok(())
@@ -44,14 +46,13 @@ pub(crate) fn write_laws() -> Result<(), String> {
 }
 
 /// Runs the tests with nextest where it is installed: it runs them side by side across crates.
-fn tests(more: &[&str]) -> Result<(), String> {
-    let common = ["--workspace", "--all-features", "--locked"];
+fn tests(which: &[&str]) -> Result<(), String> {
     let runner: &[&str] = if exists("cargo", &["nextest", "--version"]) {
         &["nextest", "run", "--no-fail-fast"]
     } else {
         &["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]
     };
-    run("cargo", &[runner, &common[..], more].concat(), STRICT)
+    run("cargo", &[runner, which].concat(), STRICT)
 }
 
 /// Runs a step and says how long it took.

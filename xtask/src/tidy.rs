@@ -22,6 +22,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("larder-testkit", &["larder-core"]),
     ("larder", &["larder-core", "larder-log"]),
     ("larder-cli", &["larder", "larder-core", "larder-log", "larder-testkit"]),
+    ("larder-bench", &["larder", "larder-log", "larder-testkit"]),
 ];
 
 /// Which paths the files of a room of `larder` must not name.

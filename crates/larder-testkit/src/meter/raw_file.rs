@@ -74,7 +74,8 @@ impl RawFile {
         self.file.sync_data()
     }
 
-    /// Appends `batch` again and again for as long as `limit`, each time durable; blocks.
+    /// Appends `batch` again and again for as long as `limit`, once at least, each time durable;
+    /// blocks.
     ///
     /// # Errors
     /// As [`RawFile::append`].
@@ -82,13 +83,16 @@ impl RawFile {
         let mut times = Histogram::new();
         let started = SystemClock.instant();
         let mut begun = started;
-        while begun.saturating_duration_since(started) < limit {
+        loop {
             self.append(&mut [IoSlice::new(batch)])?;
             let ended = SystemClock.instant();
             times.record(ended.saturating_duration_since(begun));
             begun = ended;
+            let elapsed = begun.saturating_duration_since(started);
+            if elapsed >= limit {
+                return Ok((times, elapsed));
+            }
         }
-        Ok((times, begun.saturating_duration_since(started)))
     }
 }
 

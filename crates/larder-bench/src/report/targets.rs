@@ -1,0 +1,112 @@
+//! What larder sets out to reach, next to what was measured.
+
+use super::table::{aligned, number, ratio};
+use crate::row::Row;
+
+/// How many times a figure of `to` that of `subject` is to be, in one cell and round.
+struct Target {
+    workload: &'static str,
+    cells: &'static [&'static str],
+    figure: &'static str,
+    subject: &'static str,
+    to: &'static str,
+    bound: Bound,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+const ALL: &[Target] = &[
+    of_the_bare_log(&["1 KiB x 64"], 0.7),
+    of_the_bare_log(&["1 KiB x 512"], 0.6),
+    of_the_bare_log(&["16 KiB x 64", "16 KiB x 512", "256 KiB x 64", "256 KiB x 512"], 0.8),
+    of_a_raw_append("larder", 0.55),
+    of_a_raw_append("larder, blocking", 0.8),
+    Target {
+        workload: "calm",
+        cells: &["1 KiB x 8"],
+        figure: "p99_us",
+        subject: "larder, compacting",
+        to: "larder, quiet",
+        bound: Bound::AtMost(3.0),
+    },
+];
+
+const fn of_the_bare_log(cells: &'static [&'static str], at_least: f64) -> Target {
+    Target {
+        workload: "store",
+        cells,
+        figure: "ops_per_s",
+        subject: "larder",
+        to: "bare log, prewritten",
+        bound: Bound::AtLeast(at_least),
+    }
+}
+
+const fn of_a_raw_append(subject: &'static str, at_least: f64) -> Target {
+    Target {
+        workload: "store",
+        cells: &["1 KiB x 1"],
+        figure: "ops_per_s",
+        subject,
+        to: "raw append, one thread",
+        bound: Bound::AtLeast(at_least),
+    }
+}
+
+pub(super) fn render(rows: &[Row]) -> String {
+    let heading = ["target", "cell", "measured", "wanted", "reached"];
+    let mut lines = vec![heading.map(str::to_owned).to_vec()];
+    for target in ALL {
+        for cell in target.cells {
+            let of_cell = |row: &&Row| row.workload == target.workload && row.cell == *cell;
+            let rows: Vec<_> = rows.iter().filter(of_cell).collect();
+            let measured = ratio(&rows, target.figure, target.subject, target.to);
+            let Some(measured) = measured else { continue };
+            let (wanted, reached) = match target.bound {
+                Bound::AtLeast(least) => (format!("at least {least}"), measured >= least),
+                Bound::AtMost(most) => (format!("at most {most}"), measured <= most),
+            };
+            lines.push(vec![
+                format!("{} of {} to {}", target.figure, target.subject, target.to),
+                (*cell).to_owned(),
+                number(measured),
+                wanted,
+                if reached { "yes" } else { "no" }.to_owned(),
+            ]);
+        }
+    }
+    if lines.len() == 1 {
+        return String::new();
+    }
+    format!("\n{}", aligned(&lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::Kind;
+
+    #[test]
+    fn targets_name_subjects_that_there_are() {
+        let known = |name: &str| Kind::all().iter().any(|kind| kind.as_str() == name);
+        for target in ALL.iter().filter(|target| target.workload == "store") {
+            assert!(known(target.subject), "{}", target.subject);
+            assert!(known(target.to), "{}", target.to);
+        }
+    }
+
+    #[test]
+    fn a_target_is_reached_or_not() {
+        let row = |subject: &str, rate: f64| {
+            Row::new("store", subject, "1 KiB x 64", 0).with("ops_per_s", rate)
+        };
+        let bare = row("bare log, prewritten", 100.0);
+        assert!(render(&[row("larder", 70.0), bare.clone()]).contains("yes"));
+        assert!(render(&[row("larder", 69.0), bare]).contains("no"));
+        assert_eq!(render(&[]), "");
+    }
+}

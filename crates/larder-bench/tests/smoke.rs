@@ -1,0 +1,65 @@
+//! Every cell of every workload runs, if only for some milliseconds. No figure is judged.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_larder-bench")).args(arguments).output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn every_cell_runs_and_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let scratch = dir.path().join("scratch");
+    let (json, markdown) = (dir.path().join("all.json"), dir.path().join("all.md"));
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let printed = bench(&[
+        "spool",
+        "--smoke",
+        "--dir",
+        &text(&scratch),
+        "--json",
+        &text(&json),
+        "--markdown",
+        &text(&markdown),
+    ]);
+
+    let results: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let rows = results["rows"].as_array().unwrap();
+    let of = |key: &str, row: &Value| row[key].as_str().unwrap().to_owned();
+    let workloads: BTreeSet<_> = rows.iter().map(|row| of("workload", row)).collect();
+    let all = ["calm", "enumerate", "load", "memory", "open", "queue", "store"];
+    assert_eq!(workloads, all.map(str::to_owned).into());
+    let stores: BTreeSet<_> = rows
+        .iter()
+        .filter(|row| row["workload"] == "store")
+        .map(|row| (of("cell", row), of("subject", row)))
+        .collect();
+    let count = |which: fn(&(String, String)) -> &String| {
+        stores.iter().map(which).collect::<BTreeSet<_>>().len()
+    };
+    assert_eq!(stores.len(), count(|(cell, _)| cell) * count(|(_, subject)| subject));
+    assert!(stores.contains(&("1 KiB x 1".into(), "larder, blocking".into())));
+    for row in rows {
+        let figures = row["figures"].as_object().unwrap();
+        let rate = figures.get("ops_per_s").map(|rate| rate.as_f64().unwrap());
+        assert!(rate.is_none_or(|rate| rate > 0.0), "{row}");
+        assert!(!figures.is_empty(), "{row}");
+    }
+
+    let written = std::fs::read_to_string(&markdown).unwrap();
+    assert_eq!(printed.trim_end(), written.trim_end());
+    assert!(written.contains("| subject"), "{written}");
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0, "nothing is left behind");
+
+    // Two runs as one: medians of both.
+    let merged = bench(&["report", &text(&json), &text(&json)]);
+    assert_eq!(merged.trim_end().lines().count(), written.trim_end().lines().count());
+}
