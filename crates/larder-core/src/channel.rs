@@ -16,20 +16,30 @@ use std::task::{Context, Poll, Waker};
 pub const DEFAULT_CAPACITY: usize = 256;
 
 /// Makes a channel that holds at most `capacity` entries (at least one).
+///
+/// The receiver takes up to half of them at a time, so that the two ends do not contend for every
+/// entry; what it has taken counts.
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let capacity = capacity.max(1);
+    let take_max = (capacity / 2).max(1);
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             queue: VecDeque::new(),
-            capacity: capacity.max(1),
             senders: 1,
             receiver: true,
             receiver_waker: None,
             sender_wakers: Vec::new(),
+            receiver_blocked: false,
+            senders_blocked: 0,
         }),
+        capacity,
+        // One of those taken is handed out at once.
+        queue_max: capacity + 1 - take_max,
         room: Condvar::new(),
         filled: Condvar::new(),
     });
-    (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
+    let receiver = Receiver { shared: Arc::clone(&shared), taken: VecDeque::new(), take_max };
+    (Sender { shared }, receiver)
 }
 
 /// The feeding end; clones feed the same channel.
@@ -40,6 +50,9 @@ pub struct Sender<T> {
 /// The draining end.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
+    /// The next entries, out of the queue already.
+    taken: VecDeque<T>,
+    take_max: usize,
 }
 
 /// The receiver is gone; the entry comes back.
@@ -50,17 +63,23 @@ pub struct Closed<T>(pub T);
 
 struct Shared<T> {
     state: Mutex<State<T>>,
+    capacity: usize,
+    /// What fits the queue itself.
+    queue_max: usize,
     room: Condvar,
     filled: Condvar,
 }
 
 struct State<T> {
     queue: VecDeque<T>,
-    capacity: usize,
     senders: usize,
     receiver: bool,
     receiver_waker: Option<Waker>,
     sender_wakers: Vec<Waker>,
+    /// A thread waits on `filled`. Nobody is notified in vain: that is a system call.
+    receiver_blocked: bool,
+    /// Threads that wait on `room`.
+    senders_blocked: usize,
 }
 
 impl<T> Shared<T> {
@@ -72,8 +91,11 @@ impl<T> Shared<T> {
     /// ends included, so no waker is touched under the lock.
     fn wake_receiver(&self, mut state: MutexGuard<'_, State<T>>) {
         let waker = state.receiver_waker.take();
+        let blocked = state.receiver_blocked;
         drop(state);
-        self.filled.notify_one();
+        if blocked {
+            self.filled.notify_one();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -82,8 +104,11 @@ impl<T> Shared<T> {
     /// Lets go of the lock and wakes every sender that waits.
     fn wake_senders(&self, mut state: MutexGuard<'_, State<T>>) {
         let wakers = std::mem::take(&mut state.sender_wakers);
+        let blocked = state.senders_blocked > 0;
         drop(state);
-        self.room.notify_all();
+        if blocked {
+            self.room.notify_all();
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -103,16 +128,46 @@ impl<T> Sender<T> {
     /// # Errors
     /// [`Closed`] with the entry when the receiver is gone.
     pub fn send_blocking(&self, entry: T) -> Result<(), Closed<T>> {
-        let mut state = self.shared.lock();
-        while state.receiver && state.queue.len() >= state.capacity {
-            state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut state = self.wait_for_room();
         if !state.receiver {
             return Err(Closed(entry));
         }
         state.queue.push_back(entry);
         self.shared.wake_receiver(state);
         Ok(())
+    }
+
+    /// Blocks this thread until all of `entries` are sent, in order: cheaper than one by one.
+    ///
+    /// # Errors
+    /// [`Closed`] when the receiver is gone; what was not sent stays in `entries`.
+    pub fn send_many_blocking(&self, entries: &mut VecDeque<T>) -> Result<(), Closed<()>> {
+        while !entries.is_empty() {
+            let mut state = self.wait_for_room();
+            if !state.receiver {
+                return Err(Closed(()));
+            }
+            let room = self.shared.queue_max - state.queue.len();
+            state.queue.extend(entries.drain(..room.min(entries.len())));
+            self.shared.wake_receiver(state);
+        }
+        Ok(())
+    }
+
+    /// How many entries the channel holds at most.
+    pub fn capacity(&self) -> usize {
+        self.shared.capacity
+    }
+
+    /// Blocks until there is room, or the receiver is gone.
+    fn wait_for_room(&self) -> MutexGuard<'_, State<T>> {
+        let mut state = self.shared.lock();
+        while state.receiver && state.queue.len() >= self.shared.queue_max {
+            state.senders_blocked += 1;
+            state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.senders_blocked -= 1;
+        }
+        state
     }
 
     /// Whether the receiver is gone.
@@ -131,7 +186,7 @@ impl<T> Sender<T> {
         if !state.receiver {
             return Poll::Ready(Err(Closed(value)));
         }
-        if state.queue.len() < state.capacity {
+        if state.queue.len() < self.shared.queue_max {
             state.queue.push_back(value);
             self.shared.wake_receiver(state);
             return Poll::Ready(Ok(()));
@@ -154,37 +209,59 @@ impl<T> Receiver<T> {
 
     /// As [`Receiver::recv`], for a hand-written future or stream.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
+        if let Some(entry) = self.taken.pop_front() {
+            return Poll::Ready(Some(entry));
+        }
         let waker = context.waker().clone();
-        let mut state = self.shared.lock();
-        if let Some(entry) = state.queue.pop_front() {
-            // Waking senders only at half empty turns one wake-up an entry into one per half.
-            if state.queue.len() <= state.capacity / 2 {
-                self.shared.wake_senders(state);
-            }
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        if let Some(entry) = self.take(&mut state) {
+            self.wake_senders_at_half(state);
             return Poll::Ready(Some(entry));
         }
         let ended = state.senders == 0;
         let replaced = if ended { None } else { state.receiver_waker.replace(waker) };
-        self.shared.wake_senders(state);
+        shared.wake_senders(state);
         drop(replaced);
         if ended { Poll::Ready(None) } else { Poll::Pending }
     }
 
     /// Blocks this thread for the next entry; `None` as for [`Receiver::recv`].
     pub fn recv_blocking(&mut self) -> Option<T> {
-        let mut state = self.shared.lock();
+        if let Some(entry) = self.taken.pop_front() {
+            return Some(entry);
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
         loop {
-            if let Some(entry) = state.queue.pop_front() {
-                if state.queue.len() <= state.capacity / 2 {
-                    self.shared.wake_senders(state);
-                }
+            if let Some(entry) = self.take(&mut state) {
+                self.wake_senders_at_half(state);
                 return Some(entry);
             }
             // Senders were woken when the channel was half empty, so none waits now.
             if state.senders == 0 {
                 return None;
             }
-            state = self.shared.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.receiver_blocked = true;
+            state = shared.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.receiver_blocked = false;
+        }
+    }
+
+    /// Takes the next entries off the queue; the first of them.
+    fn take(&mut self, state: &mut State<T>) -> Option<T> {
+        if state.queue.len() <= self.take_max {
+            std::mem::swap(&mut state.queue, &mut self.taken);
+        } else {
+            self.taken.extend(state.queue.drain(..self.take_max));
+        }
+        self.taken.pop_front()
+    }
+
+    /// Waking senders only at half empty turns one wake-up an entry into one per half.
+    fn wake_senders_at_half(&self, state: MutexGuard<'_, State<T>>) {
+        if state.queue.len() <= self.shared.queue_max / 2 {
+            self.shared.wake_senders(state);
         }
     }
 }
@@ -274,6 +351,42 @@ mod tests {
         assert_eq!(receiver.recv().await, Some(1));
         sender.send(3).await.unwrap();
         assert_eq!(receiver.recv().await, Some(3));
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_capacity_is_held_however_it_was_taken() {
+        for capacity in 1..9 {
+            let (sender, mut receiver) = channel(capacity);
+            let mut next = 0;
+            let mut out = 0;
+            for round in 0..50 {
+                let mut context = Context::from_waker(Waker::noop());
+                while let Poll::Ready(Ok(())) = std::pin::pin!(sender.send(next)).poll(&mut context)
+                {
+                    next += 1;
+                }
+                assert!(next - out <= capacity, "{next} sent, {out} received");
+                assert!(next > out, "nothing can be sent although nothing is held");
+                for _ in 0..=(round % (next - out)) {
+                    assert_eq!(receiver.recv().await, Some(out));
+                    out += 1;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_are_sent_in_order_and_what_was_not_comes_back() {
+        let (sender, mut receiver) = channel(4);
+        let drain = std::thread::spawn(move || {
+            (0..500).for_each(|number| assert_eq!(receiver.recv_blocking(), Some(number)));
+        });
+        let mut entries: VecDeque<u32> = (0..500).collect();
+        assert_eq!(sender.send_many_blocking(&mut entries), Ok(()));
+        drain.join().unwrap();
+        let mut entries: VecDeque<u32> = (0..500).collect();
+        assert_eq!(sender.send_many_blocking(&mut entries), Err(Closed(())));
+        assert!(entries.len() >= 500 - 4, "{}", entries.len());
     }
 
     #[tokio::test]

@@ -5,10 +5,13 @@
 //! the log.
 
 use std::fmt::Debug;
+#[cfg(target_os = "linux")]
+use std::io::IoSliceMut;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::lock::{self, LockError, LockState};
 
@@ -100,6 +103,13 @@ pub trait File: Debug + Send + Sync {
     fn size(&self) -> io::Result<u64>;
     /// Reads at `offset`; fewer bytes than asked for are not an error, none means the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Fills `buf` if that needs no waiting for the disk. False when it may, when the file ends
+    /// before, or where this cannot be told: then only [`File::read_at`] knows.
+    fn read_now(&self, _buf: &mut [u8], _offset: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+    /// Says what the page cache should do with a part of the file. A hint: it never fails.
+    fn advise(&self, _offset: u64, _len: u64, _advice: Advice) {}
     /// Writes at `offset`; may write fewer bytes than given.
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// Makes everything written so far survive power loss (and the length, if needed to read it).
@@ -111,6 +121,15 @@ pub trait File: Debug + Send + Sync {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Cuts the file to `len`.
     fn truncate(&self, len: u64) -> io::Result<()>;
+}
+
+/// What will become of a part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// It is read soon.
+    WillNeed,
+    /// It is not read for long; its memory may go.
+    DontNeed,
 }
 
 /// Reads exactly `buf.len()` bytes, or fewer at the end of the file; returns how many.
@@ -205,12 +224,12 @@ impl Io for DiskIo {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let file = std::fs::File::options().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(DiskFile(file)))
+        Ok(Arc::new(DiskFile::new(file)))
     }
 
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn File>> {
         let file = std::fs::File::options().read(true).write(write).open(path)?;
-        Ok(Arc::new(DiskFile(file)))
+        Ok(Arc::new(DiskFile::new(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -248,31 +267,70 @@ impl Io for DiskIo {
 }
 
 #[derive(Debug)]
-struct DiskFile(std::fs::File);
+struct DiskFile {
+    file: std::fs::File,
+    /// The file system cannot read without waiting.
+    always_waits: AtomicBool,
+}
+
+impl DiskFile {
+    fn new(file: std::fs::File) -> Self {
+        Self { file, always_waits: AtomicBool::new(false) }
+    }
+}
 
 impl File for DiskFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
+        self.file.read_at(buf, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_now(&self, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        if self.always_waits.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let len = buf.len();
+        match preadv2(&self.file, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(read == len),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
+                self.always_waits.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn advise(&self, offset: u64, len: u64, advice: Advice) {
+        use rustix::fs::{Advice as Hint, fadvise};
+        let hint = match advice {
+            Advice::WillNeed => Hint::WillNeed,
+            Advice::DontNeed => Hint::DontNeed,
+        };
+        // To the end of the file is said by no length at all.
+        let _ = fadvise(&self.file, offset, std::num::NonZeroU64::new(len), hint);
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwritev(&self.0, parts, offset)?)
+        Ok(rustix::io::pwritev(&self.file, parts, offset)?)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
-        Ok(fallocate(&self.0, FallocateFlags::empty(), offset, len)?)
+        Ok(fallocate(&self.file, FallocateFlags::empty(), offset, len)?)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 }

@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `log`, `options`, `batch`, `ticket`, `budget`, `error` | what callers see |
 //! | `writer`, `group` | the committer |
-//! | `reader`, `index` | reading |
+//! | `reader`, `sweep`, `index` | reading one entry, and all of them |
 //! | `folder`, `recover`, `scan`, `tail` | opening |
 //! | `verify`, `dump`, `walk` | checking from outside |
 //! | `compact`, `rot`, `acknowledge`, `damage`, `health`, `spare` | space and damage |
@@ -51,6 +51,7 @@ mod shared;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod spare;
+mod sweep;
 mod tail;
 mod ticket;
 mod verify;
@@ -63,12 +64,13 @@ pub use compact::{CompactMode, CompactReport};
 pub use damage::{Damage, DamageKind};
 pub use dump::{DumpItem, dump, dump_with};
 pub use error::{Effect, Error, OpenError, ReadError, SubmitError, WriteError};
-pub use io::{DirEntry, DiskIo, File, Io, Lock, PathKind, StoreFault};
+pub use io::{Advice, DirEntry, DiskIo, File, Io, Lock, PathKind, StoreFault};
 pub use lock::{LockError, LockState};
 pub use log::{Log, Stats};
 pub use options::LogOptions;
-pub use reader::Entry;
+pub use reader::{Entries, Entry, Now};
 pub use recover::Recovery;
+pub use sweep::{Sweep, Swept};
 pub use ticket::{Annulment, Outcome, Ticket};
 pub use verify::{SegmentReport, VerifyReport, verify, verify_with};
 pub use writer::{Committer, Next};

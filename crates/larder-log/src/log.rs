@@ -6,21 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::budget::{Admission, Budget, Permit};
 use crate::clock;
 use crate::compact::{CompactMode, CompactReport};
-use crate::damage::{Damage, DamageList};
+use crate::damage::DamageList;
 use crate::folder;
 use crate::health::Health;
 use crate::io::{DiskIo, Io};
-use crate::reader::Entry;
 use crate::recover::{self, Recovery};
 use crate::shared::{CompactorBell, Counters, Item, ManifestState, Queue, QueuedBatch, Shared};
 use crate::ticket::Ticket;
 use crate::writer::Committer;
-use crate::{Batch, Durability, Error, LogOptions, OpenError, ReadError, Slot, SubmitError};
+use crate::{Batch, Durability, Error, LogOptions, OpenError, SubmitError};
+
+mod read;
 
 /// The most that one batch may hold: offsets in a segment stay below what the index can say.
 const BATCH_BYTES_MAX: u64 = 8 << 30;
@@ -193,28 +192,9 @@ impl Log {
         &self.shared().recovery
     }
 
-    /// The payload of `slot`. Reads the disk (often the page cache) and checks every byte.
-    ///
-    /// # Errors
-    /// [`ReadError::Corrupt`] when the bytes are damaged, [`ReadError::Io`] when they could not be
-    /// read, [`ReadError::Closed`] after the shut-down.
-    pub fn get(&self, slot: Slot) -> Result<Option<Bytes>, ReadError> {
-        self.shared().read_slot(slot)
-    }
-
-    /// The length of the payload of `slot`, from memory.
-    pub fn payload_len(&self, slot: Slot) -> Option<u32> {
-        self.shared().index.get(&slot).map(|location| location.len())
-    }
-
     /// Whether the log was shut down, or is being shut down.
     pub fn is_closed(&self) -> bool {
         self.shared().is_closed()
-    }
-
-    /// Whether `slot` holds something, from memory.
-    pub fn contains(&self, slot: Slot) -> bool {
-        self.shared().index.contains(&slot)
     }
 
     /// Hands a batch to the committer. Does not block and does no I/O.
@@ -253,28 +233,6 @@ impl Log {
         }
         self.check(&batch)?;
         self.enqueue(batch, durability, permit)
-    }
-
-    /// All entries of a namespace, in the order of their places on disk. Takes memory in proportion
-    /// to their number, blocks nobody, and keeps their bytes readable until the entries are dropped.
-    pub fn snapshot(&self, namespace: u16) -> Vec<Entry> {
-        self.shared().snapshot(namespace)
-    }
-
-    /// What the slot of `entry` holds now: `None` if it was removed since, the new payload if it was
-    /// replaced.
-    ///
-    /// # Errors
-    /// As [`Log::get`].
-    pub fn read_entry(&self, entry: &Entry) -> Result<Option<Bytes>, ReadError> {
-        self.shared().read_entry(entry)
-    }
-
-    /// The damage that is known: entries of the namespace, and what belongs to nobody in particular.
-    pub fn damaged(&self, namespace: u16) -> Vec<Damage> {
-        let mut all = self.shared().damage.all();
-        all.retain(|damage| damage.slot.is_none_or(|slot| slot.namespace == namespace));
-        all
     }
 
     /// Gives the space of dead records back. Blocks; writers and readers go on meanwhile.
@@ -338,11 +296,6 @@ impl Log {
     /// that. [`Error::Io`] and [`Error::NoSpace`]: nothing was acknowledged.
     pub fn acknowledge(&self) -> Result<(), Error> {
         self.shared().acknowledge()
-    }
-
-    /// Gives spare memory back and says how many bytes that were.
-    pub fn advise_low_memory(&self) -> i64 {
-        self.shared().index.shrink()
     }
 
     /// Everything submitted before this call is durable when the ticket is done.

@@ -7,11 +7,6 @@ fn slot(n: u64) -> Slot {
 }
 
 #[test]
-fn an_entry_takes_forty_bytes() {
-    assert_eq!(size_of::<(Slot, Location)>(), 40);
-}
-
-#[test]
 fn location_keeps_its_parts_apart() {
     let location = Location::new(7, 4096 + 48, 99, 0x0123_4567_89ab);
     let flagged = location.with_pre_open(true).with_replaced(true).with_corrupt(true);
@@ -43,12 +38,40 @@ fn relocation_loses_against_a_newer_put() {
 }
 
 #[test]
-fn sequential_ids_spread_over_the_shards() {
+fn the_scan_keeps_the_highest_position_and_deletes_only_what_is_below() {
     let index = Index::new(1);
-    for n in 0..6400 {
-        index.put(slot(n), Location::new(1, 4096, 1, n));
+    for lsn in [5, 9, 7, 9] {
+        index.put_if_newer(slot(1), Location::new(1, 4096, 1, lsn));
     }
-    let most = index.shards.iter().map(|shard| lock_read(shard).len()).max().unwrap();
-    assert!(most < 200, "{most}");
-    assert_eq!(index.len(), 6400);
+    assert_eq!((index.get(&slot(1)).unwrap().lsn(), index.len()), (9, 1));
+    index.remove_if_older(&slot(1), 9);
+    assert!(index.contains(&slot(1)));
+    index.remove_if_older(&slot(1), 10);
+    assert_eq!((index.contains(&slot(1)), index.len()), (false, 0));
+}
+
+/// Ids as they come: counters in either half, and times with random tails.
+#[test]
+fn ids_of_every_kind_spread_over_the_shards() {
+    type Id = fn(u64) -> [u8; 16];
+    let kinds: [Id; 4] = [
+        |n| u128::from(n).to_le_bytes(),
+        |n| u128::from(n).to_be_bytes(),
+        |n| (u128::from(n) << 64).to_le_bytes(),
+        |n| {
+            let tail = n.wrapping_mul(0xd129_0d3a_f0c1_6a45) | 1;
+            ((u128::from(1_700_000_000_000 + n / 7) << 80) | u128::from(tail)).to_be_bytes()
+        },
+    ];
+    for id in kinds {
+        let index = Index::new(0x5bd1_e995_0f0f_3c3c);
+        for n in 0..25_600 {
+            index.put(Slot { namespace: 1, id: id(n) }, Location::new(1, 4096, 1, n));
+        }
+        assert_eq!(index.len(), 25_600);
+        let most = index.shards.iter().map(|shard| lock_read(shard).len()).max().unwrap();
+        assert!(most < 200, "{most}");
+        let farthest = index.shards.iter().map(|shard| lock_read(shard).farthest()).max().unwrap();
+        assert!(farthest < 60, "{farthest}");
+    }
 }

@@ -262,7 +262,7 @@ impl World {
         for _ in 0..=random.below(3) {
             let Some(entry) = self.walks[walk].left.pop_front() else { break };
             let n = entry.slot.id[0];
-            let read = log.read_entry(&entry).map_err(|error| format!("walk at {n}: {error}"))?;
+            let read = log.get(entry.slot).map_err(|error| format!("walk at {n}: {error}"))?;
             let seen = read.map(|bytes| value(n, &bytes)).transpose()?;
             if seen != published.get(&n).copied() {
                 let wanted = published.get(&n);

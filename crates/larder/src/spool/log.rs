@@ -16,6 +16,7 @@ use larder_log::{
 use crate::driver::log as driver;
 use crate::registry::OpenError;
 
+mod load;
 mod walk;
 
 /// A spool in a folder of this machine: a segmented, checksummed log with group commit.
@@ -28,11 +29,14 @@ mod walk;
 /// | errors | a store that answered an error is annulled: this process never shows it |
 /// | limits | one process at a time; payloads up to 1 GiB by default; the index is in memory |
 ///
-/// Loads and listings read the file on the calling thread: from the page cache as a rule.
+/// A load answers at once, on the calling thread, what lies in the page cache. What has to come from
+/// the disk, and payloads above 1 MiB, are read on tokio's blocking threads, at most 64 at a time. A
+/// load that is dropped gives its place there back when its read has ended.
 #[derive(Clone, Debug)]
 pub struct LogSpool {
     log: Log,
     store_deadline: Duration,
+    reads: load::Pool,
 }
 
 /// A longer `store_deadline` than this is no different from none, and could not be added to a time.
@@ -69,7 +73,8 @@ impl LogSpool {
     ///
     /// A store waits at most `store_deadline` when its caller gives no sooner one.
     pub fn with_log(log: Log, store_deadline: Duration) -> Self {
-        Self { log, store_deadline: store_deadline.min(STORE_DEADLINE_MAX) }
+        let store_deadline = store_deadline.min(STORE_DEADLINE_MAX);
+        Self { log, store_deadline, reads: load::Pool::default() }
     }
 
     /// Hands `batch` to the engine before `limit` and waits for its acknowledgement until then.
@@ -138,14 +143,6 @@ impl LogSpool {
         self.write(batch, durability(durable), limit).await
     }
 
-    fn get(&self, id: SpoolId) -> Result<Bytes, SpoolError> {
-        match self.log.get(slot(id)) {
-            Ok(Some(data)) => Ok(data),
-            Ok(None) => Err(SpoolError::NotFound { id }),
-            Err(error) => Err(unreadable("load", id, error)),
-        }
-    }
-
     fn limit(&self, caller: Option<Instant>) -> Result<Limit, SpoolError> {
         let now = SystemClock.instant();
         if caller.is_some_and(|deadline| deadline <= now) {
@@ -180,11 +177,11 @@ impl LogSpool {
 
 impl Spool for LogSpool {
     async fn load(&self, id: SpoolId) -> Result<Bytes, SpoolError> {
-        self.get(id)
+        self.reads.load(&self.log, id).await
     }
 
     async fn load_many(&self, ids: &[SpoolId]) -> Vec<Result<Bytes, SpoolError>> {
-        ids.iter().map(|id| self.get(*id)).collect()
+        self.reads.load_many(&self.log, ids).await
     }
 
     async fn store(
@@ -337,9 +334,9 @@ fn refused(error: SubmitError) -> SpoolError {
     }
 }
 
-fn unreadable(operation: &'static str, id: SpoolId, error: ReadError) -> SpoolError {
+fn unreadable(operation: &'static str, id: Option<SpoolId>, error: ReadError) -> SpoolError {
     match error {
-        ReadError::Corrupt { .. } => SpoolError::Corrupt { id: Some(id), what: DAMAGED.into() },
+        ReadError::Corrupt { .. } => SpoolError::Corrupt { id, what: DAMAGED.into() },
         ReadError::Closed => shut_down(),
         other => driver::harmless(operation, other).into(),
     }

@@ -8,7 +8,7 @@ use larder_log::{
     DirEntry, DiskIo, File, Io, Lock, LockError, LockState, Log, LogOptions, PathKind,
 };
 
-/// What the disk does to syncs and writes of segments.
+/// What the disk does to syncs, writes and reads of segments. Nothing is ever in its page cache.
 #[derive(Debug, Default)]
 struct Valve {
     state: Mutex<State>,
@@ -21,6 +21,14 @@ struct State {
     waiting: usize,
     failing: bool,
     full: bool,
+    reads: Reads,
+}
+
+#[derive(Debug, Default)]
+struct Reads {
+    stalled: bool,
+    waiting: usize,
+    error: Option<i32>,
 }
 
 /// A disk under control; clones are the same disk.
@@ -59,6 +67,44 @@ impl TestDisk {
     /// Whether writes answer ENOSPC.
     pub(crate) fn set_full(&self, full: bool) {
         self.0.state.lock().unwrap().full = full;
+    }
+
+    /// Reads wait from now on.
+    pub(crate) fn stall_reads(&self) {
+        self.0.state.lock().unwrap().reads.stalled = true;
+    }
+
+    /// Reads go on.
+    pub(crate) fn resume_reads(&self) {
+        self.0.state.lock().unwrap().reads.stalled = false;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until so many reads are stuck.
+    pub(crate) fn until_reads_are_stuck(&self, count: usize) {
+        let state = self.0.state.lock().unwrap();
+        let limit = std::time::Duration::from_secs(20);
+        let few = |state: &mut State| state.reads.waiting < count;
+        let waited = self.0.changed.wait_timeout_while(state, limit, few).unwrap();
+        assert!(!waited.1.timed_out(), "{} reads were begun", waited.0.reads.waiting);
+    }
+
+    pub(crate) fn reads_waiting(&self) -> usize {
+        self.0.state.lock().unwrap().reads.waiting
+    }
+
+    /// What reads answer from now on.
+    pub(crate) fn set_read_error(&self, errno: Option<i32>) {
+        self.0.state.lock().unwrap().reads.error = errno;
+    }
+
+    fn read(&self) -> io::Result<()> {
+        let mut state = self.0.state.lock().unwrap();
+        state.reads.waiting += 1;
+        self.0.changed.notify_all();
+        let mut state = self.0.changed.wait_while(state, |state| state.reads.stalled).unwrap();
+        state.reads.waiting -= 1;
+        state.reads.error.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -139,6 +185,7 @@ impl File for TestFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.disk.read()?;
         self.file.read_at(buf, offset)
     }
 

@@ -1,6 +1,8 @@
 //! A spool whose disk misbehaves.
 
 use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -270,5 +272,102 @@ async fn damage_is_told_once_and_no_more_when_the_entry_was_replaced_or_removed(
     spool.remove(removed).await.unwrap();
     for said in told(&spool).await {
         assert_eq!(said, (Vec::new(), vec![replaced]));
+    }
+}
+
+/// As many as the pool has places, and then some.
+const MANY: usize = 200;
+const PLACES: usize = 64;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_wait_for_the_disk_are_bounded_and_block_no_worker() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    let id = id();
+    spool.store(id, "slow".into(), false, None).await.unwrap();
+    disk.stall_reads();
+    let loads: Vec<_> = (0..MANY)
+        .map(|_| {
+            let spool = spool.clone();
+            tokio::spawn(async move { spool.load(id).await })
+        })
+        .collect();
+    disk.until_reads_are_stuck(PLACES);
+    // All workers are free: others get their answers, and no further read begins.
+    let missing = spool.load(SpoolId::new(&SystemClock)).await;
+    assert!(matches!(missing, Err(SpoolError::NotFound { .. })));
+    spool.store(SpoolId::new(&SystemClock), "b".into(), false, None).await.unwrap();
+    tokio::task::yield_now().await;
+    assert_eq!(disk.reads_waiting(), PLACES);
+    disk.resume_reads();
+    for load in loads {
+        assert_eq!(load.await.unwrap().unwrap(), "slow");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_loads_give_their_places_back() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    let id = id();
+    spool.store(id, "data".into(), false, None).await.unwrap();
+    disk.stall_reads();
+    for _ in 0..MANY {
+        let load = tokio::spawn({
+            let spool = spool.clone();
+            async move { spool.load(id).await }
+        });
+        tokio::task::yield_now().await;
+        load.abort();
+        let many = [id; 9];
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(pin!(spool.load_many(&many)).poll(&mut context).is_pending());
+    }
+    disk.resume_reads();
+    for _ in 0..MANY {
+        let loaded = tokio::time::timeout(LONG, spool.load(id)).await;
+        assert_eq!(loaded.unwrap().unwrap(), "data");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_many_answers_in_order_what_is_cold_and_what_is_missing() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    let ids: Vec<SpoolId> = (0..100).map(|_| id()).collect();
+    for (n, id) in ids.iter().enumerate() {
+        if n % 3 != 0 {
+            spool.store(*id, n.to_string().into(), false, None).await.unwrap();
+        }
+    }
+    for (n, loaded) in spool.load_many(&ids).await.into_iter().enumerate() {
+        match loaded {
+            Ok(data) => assert_eq!(data, n.to_string()),
+            Err(SpoolError::NotFound { id }) => assert_eq!((n % 3, id), (0, ids[n])),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(spool.load_many(&[]).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_that_cannot_be_read_is_an_error_and_ends_an_enumeration() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let spool = open(&disk, folder.path(), LONG);
+    let id = id();
+    spool.store(id, "data".into(), false, None).await.unwrap();
+    for errno in [5, 24] {
+        disk.set_read_error(Some(errno));
+        let failed = spool.load(id).await.unwrap_err();
+        assert!(!matches!(failed, SpoolError::Corrupt { .. } | SpoolError::NotFound { .. }));
+        let (sender, mut receiver) = channel(8);
+        let handle = spool.enumerate(sender, Timestamp::MAX).unwrap();
+        assert!(receiver.recv().await.is_none());
+        let aborted = handle.await.unwrap_err();
+        assert!(!matches!(aborted.cause, None | Some(SpoolError::Corrupt { .. })), "{aborted:?}");
+        disk.set_read_error(None);
+        assert_eq!(spool.load(id).await.unwrap(), "data");
+        assert_eq!(spool.stats().await.unwrap().corrupt, 0);
+        assert!(spool.unhealthy_reason().is_none());
     }
 }

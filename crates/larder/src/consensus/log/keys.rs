@@ -59,7 +59,7 @@ impl Keys {
             }
         }
         for (number, entry) in names {
-            let read = log.read_entry(&entry).map_err(|error| error.to_string())?;
+            let read = log.get(entry.slot).map_err(|error| error.to_string())?;
             let name = read.and_then(|name| String::from_utf8(name.into()).ok());
             let name = name.ok_or_else(|| format!("key number {number} has no readable name"))?;
             let versions = versions.remove(&number).unwrap_or_default();
