@@ -6,7 +6,9 @@ use bytes::Bytes;
 use larder::cache::{Encoded, MemoryCache, NoCompression, RawCodec, Schema, Tiered};
 use larder::compose::{AnyReadPolicy, AnyWritePolicy};
 use larder_core::reference::ReferenceTier;
-use larder_core::{CacheValue, Clock as _, Condition, ManualClock, Tier};
+use larder_core::{
+    CacheValue, Clock as _, Condition, DeleteStatus, ManualClock, Tier, WriteStatus,
+};
 use proptest::prelude::*;
 
 use crate::scripted::{key, version};
@@ -30,6 +32,17 @@ pub(crate) enum Step {
         key: usize,
     },
     ReadMany,
+    WriteMany {
+        keys: Vec<usize>,
+        payload: u8,
+        version: Option<u64>,
+        condition: u8,
+    },
+    RemoveMany {
+        keys: Vec<usize>,
+        version: Option<u64>,
+        condition: u8,
+    },
     Clear,
     Advance {
         millis: u64,
@@ -52,6 +65,14 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(key, version, condition)| Step::Remove { key, version, condition }),
         4 => keys().prop_map(|key| Step::Read { key }),
         1 => Just(Step::ReadMany),
+        2 => (prop::collection::vec(keys(), 0..4), 0..200_u8, versions(), 0..3_u8).prop_map(
+            |(keys, payload, version, condition)| Step::WriteMany {
+                keys, payload, version, condition
+            }
+        ),
+        1 => (prop::collection::vec(keys(), 0..4), versions(), 0..3_u8).prop_map(
+            |(keys, version, condition)| Step::RemoveMany { keys, version, condition }
+        ),
         1 => Just(Step::Clear),
         3 => (0..20_u64).prop_map(|millis| Step::Advance { millis }),
     ];
@@ -109,6 +130,33 @@ pub(crate) async fn follow(
                 };
                 let said = values(tier.read_many(&keys).await.unwrap());
                 assert_eq!(said, values(model.read_many(&keys).await.unwrap()));
+            }
+            Step::WriteMany { keys, payload, version: v, condition: kind } => {
+                let condition = pick(*kind, *v);
+                let entries: Vec<_> = (*payload..)
+                    .zip(keys)
+                    .map(|(payload, k)| {
+                        let mut value = CacheValue::new(Bytes::from(vec![payload]));
+                        value.version = v.map(version);
+                        (key(KEYS[*k]).to_key(), value)
+                    })
+                    .collect();
+                let applied = |written: Vec<WriteStatus>| {
+                    written.iter().map(|status| status.applied).collect::<Vec<_>>()
+                };
+                let said = tier.write_many(entries.clone(), condition).await.unwrap();
+                let wanted = model.write_many(entries, condition).await.unwrap();
+                assert_eq!(applied(said), applied(wanted), "{step:?}");
+            }
+            Step::RemoveMany { keys, version: v, condition: kind } => {
+                let condition = pick(*kind, *v);
+                let keys: Vec<_> = keys.iter().map(|k| key(KEYS[*k])).collect();
+                let there = |removed: Vec<DeleteStatus>| {
+                    removed.iter().map(|status| status.count() > 0).collect::<Vec<_>>()
+                };
+                let said = tier.remove_many(&keys, condition).await.unwrap();
+                let wanted = model.remove_many(&keys, condition).await.unwrap();
+                assert_eq!(there(said), there(wanted), "{step:?}");
             }
             Step::Clear => {
                 tier.clear().await.unwrap();

@@ -44,6 +44,7 @@ pub(crate) struct Scripted {
     script: Arc<Mutex<Script>>,
     reads: Arc<AtomicUsize>,
     writes: Arc<AtomicUsize>,
+    removes: Arc<AtomicUsize>,
     conditions: Conditions,
     durability: Durability,
 }
@@ -70,6 +71,7 @@ impl Scripted {
             script: Arc::default(),
             reads: Arc::default(),
             writes: Arc::default(),
+            removes: Arc::default(),
             conditions: Conditions::ALL,
             durability: Durability::Process,
         }
@@ -108,6 +110,10 @@ impl Scripted {
 
     pub(crate) fn writes(&self) -> usize {
         self.writes.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn removes(&self) -> usize {
+        self.removes.load(Ordering::SeqCst)
     }
 
     /// What is stored, past the script.
@@ -177,6 +183,7 @@ impl Tier<Bytes> for Scripted {
         key: KeyRef<'_>,
         condition: Condition,
     ) -> Result<DeleteStatus, CacheError> {
+        self.removes.fetch_add(1, Ordering::SeqCst);
         let held = self.enter(Op::Remove).await?;
         leave(held, self.inner.remove(key, condition).await).await
     }
@@ -205,6 +212,7 @@ impl Tier<Bytes> for Scripted {
         keys: &[KeyRef<'_>],
         condition: Condition,
     ) -> Result<Vec<DeleteStatus>, CacheError> {
+        self.removes.fetch_add(1, Ordering::SeqCst);
         let held = self.enter(Op::Remove).await?;
         leave(held, self.inner.remove_many(keys, condition).await).await
     }

@@ -18,6 +18,7 @@ use crate::compose::BoundedOffload;
 mod builder;
 mod hit;
 mod load;
+mod many;
 mod put;
 mod tally;
 
@@ -331,23 +332,23 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         version: Version,
     ) -> Result<WriteStatus, CacheError> {
         let inner = &*self.0;
-        let PutOptions { ttl, stale_after, tags } = options;
-        let now = inner.clock.now();
-        let mut value = CacheValue {
-            data: Tagged::new(data, tags),
-            expire: ttl.or(inner.default_ttl).map(|ttl| now.saturating_add(ttl)),
-            stale: stale_after.map(|after| now.saturating_add(after)),
-            version: Some(version),
-        };
+        let value = inner.value(data, options, version);
         if !inner.tier.conditions().if_newer_than {
             return inner.tier.write(key, value, Condition::Always).await;
         }
         let written = inner.tier.write(key, value.clone(), Condition::IfNewerThan(version)).await?;
-        if written.applied {
-            return Ok(written);
-        }
-        // What is stored has a higher version, yet this put began later: either the clock of its
-        // writer is ahead, and merging it lets this put win, or it was written meanwhile.
+        if written.applied { Ok(written) } else { self.insist(key, value).await }
+    }
+
+    /// Writes a value again that was found not to be newer. What is stored has a higher version, yet
+    /// this put began later: either the clock of its writer is ahead, and merging it lets this put
+    /// win, or it was written meanwhile.
+    async fn insist(
+        &self,
+        key: KeyRef<'_>,
+        mut value: CacheValue<Tagged<V>>,
+    ) -> Result<WriteStatus, CacheError> {
+        let inner = &*self.0;
         let stored = inner.tier.read(key).await?.and_then(|found| found.value.version);
         let merged = stored.is_none_or(|stored| inner.merge(stored));
         let version = inner.versions.next();
@@ -362,6 +363,18 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
 struct Invalid(Option<Version>);
 
 impl<V> Inner<V> {
+    /// What is put, with its life from now on.
+    fn value(&self, data: V, options: PutOptions, version: Version) -> CacheValue<Tagged<V>> {
+        let PutOptions { ttl, stale_after, tags } = options;
+        let now = self.clock.now();
+        CacheValue {
+            data: Tagged::new(data, tags),
+            expire: ttl.or(self.default_ttl).map(|ttl| now.saturating_add(ttl)),
+            stale: stale_after.map(|after| now.saturating_add(after)),
+            version: Some(version),
+        }
+    }
+
     /// What a tier found as an entry with its age.
     fn accept(&self, found: Found<Tagged<V>>) -> Result<Entry<V>, Invalid> {
         let Found { value: CacheValue { data: tagged, expire, stale, version }, source } = found;

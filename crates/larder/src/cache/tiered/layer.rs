@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use larder_core::{
-    CacheError, CacheValue, Condition, DeleteStatus, Effect, Failure as _, Found, KeyRef,
-    SharedClock, Tier, WriteStatus,
+    CacheError, CacheValue, Condition, DeleteStatus, Effect, Failure, Found, KeyRef, SharedClock,
+    Tier, WriteStatus,
 };
+use tokio::sync::MutexGuard;
 
 use super::debts::{Debts, Missed, Owed};
-use super::order::{Order, Pass};
+use super::order::{Landed, Order, Pass};
 use crate::compose::{CompositionLayer, LayerCall};
 
 /// A layer with what it owes.
@@ -90,7 +91,12 @@ pub(super) enum Change<V> {
 }
 
 impl<V> Change<V> {
-    const fn not_applied(&self) -> Answer {
+    /// Whether the versions decide against other writes, and not the order in this process.
+    pub(super) const fn goes_by_version(&self, condition: Condition) -> bool {
+        matches!(self, Self::Write(_)) && matches!(condition, Condition::IfNewerThan(_))
+    }
+
+    pub(super) const fn not_applied(&self) -> Answer {
         match self {
             Self::Write(_) => Answer::Written(WriteStatus::NOT_NEWER),
             Self::Remove => Answer::Removed(DeleteStatus::Missing),
@@ -216,20 +222,52 @@ impl Ticket {
         change: Change<V>,
         condition: Condition,
     ) -> Result<Answer, CacheError> {
-        let fate = self.fate(layer.which);
-        fate.set(UNDER_WAY);
-        let by_version =
-            matches!(change, Change::Write(_)) && matches!(condition, Condition::IfNewerThan(_));
+        let by_version = change.goes_by_version(condition);
+        let mut landed = self.enter(layer.which).await;
+        let otherwise = change.not_applied();
+        let condition = match self.admit(layer.which, &mut landed, by_version, condition, otherwise)
+        {
+            Ok(condition) => condition,
+            Err(answer) => return Ok(answer),
+        };
         let key = self.pass.key();
-        let mut landed = self.pass.gate(layer.which).await;
-        if landed.supersedes(self.pass.number(), by_version) {
-            if landed.is_past(self.pass.number()) {
+        let answer = match change {
+            Change::Write(value) => {
+                let value = layer.capped(value, &self.clock);
+                layer.tier.write(key, value, condition).await.map(Answer::Written)
+            }
+            Change::Remove => layer.tier.remove(key, condition).await.map(Answer::Removed),
+        };
+        let said = answer.as_ref().copied().map_err(Failure::effect);
+        self.conclude(layer.which, &mut landed, by_version, condition, said);
+        answer
+    }
+
+    /// Waits for the turn of this change in a layer.
+    pub(super) async fn enter(&self, which: CompositionLayer) -> MutexGuard<'_, Landed> {
+        self.fate(which).set(UNDER_WAY);
+        self.pass.gate(which).await
+    }
+
+    /// The condition that the layer has to decide, now that it is this change's turn; or the answer,
+    /// when the layer need not be asked.
+    pub(super) fn admit(
+        &self,
+        which: CompositionLayer,
+        landed: &mut Landed,
+        by_version: bool,
+        condition: Condition,
+        not_applied: Answer,
+    ) -> Result<Condition, Answer> {
+        let (fate, key, number) = (self.fate(which), self.pass.key(), self.pass.number());
+        if landed.supersedes(number, by_version) {
+            if landed.is_past(number) {
                 fate.set(SETTLED);
-                fate.debts.pay(key, self.pass.number());
+                fate.debts.pay(key, number);
             } else {
                 fate.set(CONFIRMED);
             }
-            return Ok(Answer::Superseded);
+            return Err(Answer::Superseded);
         }
         let condition = match condition {
             Condition::IfNewerThan(version) => {
@@ -238,38 +276,51 @@ impl Ticket {
                     Owed::Free => Condition::Always,
                     Owed::Newer => {
                         fate.set(STAYS_OUT);
-                        return Ok(Answer::Owing);
+                        return Err(Answer::Owing);
                     }
                 }
             }
             Condition::IfVersionIs(_) if fate.debts.owes(key) => {
                 fate.set(CONFIRMED);
-                return Ok(change.not_applied());
+                return Err(not_applied);
             }
             condition => condition,
         };
         if !by_version {
             // Before the call: once it is made it may land, also when this future is dropped.
-            landed.note(self.pass.number(), by_version);
+            landed.note(number, by_version);
         }
-        let answer = match change {
-            Change::Write(value) => {
-                let value = layer.capped(value, &self.clock);
-                layer.tier.write(key, value, condition).await.map(Answer::Written)
-            }
-            Change::Remove => layer.tier.remove(key, condition).await.map(Answer::Removed),
-        };
-        match &answer {
+        Ok(condition)
+    }
+
+    /// Notes what the layer has said to the change, or the effect of its failure.
+    pub(super) fn conclude(
+        &self,
+        which: CompositionLayer,
+        landed: &mut Landed,
+        by_version: bool,
+        condition: Condition,
+        said: Result<Answer, Effect>,
+    ) {
+        let (fate, number) = (self.fate(which), self.pass.number());
+        match said {
             Ok(answer) if answer.settles(condition) => {
-                landed.settle(self.pass.number(), by_version);
+                landed.settle(number, by_version);
                 fate.set(SETTLED);
-                fate.debts.pay(key, self.pass.number());
+                fate.debts.pay(self.pass.key(), number);
             }
             Ok(_) => fate.set(CONFIRMED),
-            Err(error) if error.effect() == Effect::NotApplied => fate.set(REFUSED),
-            Err(_) => fate.set(UNKNOWN),
+            Err(Effect::NotApplied) => fate.set(REFUSED),
+            Err(Effect::Unknown) => fate.set(UNKNOWN),
         }
-        answer
+    }
+
+    pub(super) fn key(&self) -> KeyRef<'_> {
+        self.pass.key()
+    }
+
+    pub(super) const fn clock(&self) -> &SharedClock {
+        &self.clock
     }
 
     /// Notes that `layer` does not hold what the other one does.

@@ -11,6 +11,7 @@ use larder_core::{
 };
 use metrics::Counter;
 
+mod batch;
 mod builder;
 mod debts;
 mod layer;
@@ -375,30 +376,22 @@ where
         self.find_many(keys).await
     }
 
-    /// One entry after the other, each in its order among the writes of its key.
+    /// One call to each layer; each entry in its order among the writes of its key.
     async fn write_many(
         &self,
         entries: Vec<(Key, CacheValue<V>)>,
         condition: Condition,
     ) -> Result<Vec<WriteStatus>, CacheError> {
-        let mut written = Vec::with_capacity(entries.len());
-        for (key, value) in entries {
-            written.push(self.write(key.as_ref(), value, condition).await);
-        }
-        written.into_iter().collect()
+        self.put_many(entries, condition).await
     }
 
-    /// One key after the other, each in its order among the writes of its key.
+    /// One call to each layer; each key in its order among the writes of its key.
     async fn remove_many(
         &self,
         keys: &[KeyRef<'_>],
         condition: Condition,
     ) -> Result<Vec<DeleteStatus>, CacheError> {
-        let mut removed = Vec::with_capacity(keys.len());
-        for key in keys {
-            removed.push(self.remove(*key, condition).await);
-        }
-        removed.into_iter().collect()
+        self.drop_many(keys, condition).await
     }
 
     /// Clears both layers at once.
@@ -501,7 +494,7 @@ fn deleted(of: LayerOutcome<CacheError, Answer>) -> LayerOutcome<CacheError, Del
     }
 }
 
-const fn state(of: &LayerOutcome<CacheError, Answer>) -> LayerState {
+const fn state<A>(of: &LayerOutcome<CacheError, A>) -> LayerState {
     match of {
         LayerOutcome::Done(_) => LayerState::Done,
         LayerOutcome::Failed(_) => LayerState::Failed,
