@@ -132,6 +132,12 @@ pub enum Advice {
     DontNeed,
 }
 
+/// Whether the file system said that it cannot reserve blocks.
+pub(crate) fn cannot_allocate(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    matches!(error.kind(), Unsupported | InvalidInput)
+}
+
 /// Reads exactly `buf.len()` bytes, or fewer at the end of the file; returns how many.
 pub(crate) fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;

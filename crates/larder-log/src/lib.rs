@@ -16,7 +16,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `log`, `options`, `batch`, `ticket`, `budget`, `error` | what callers see |
-//! | `writer`, `group` | the committer |
+//! | `writer`, `group`, `recycle` | the committer, and files that it writes again |
 //! | `reader`, `sweep`, `index` | reading one entry, and all of them |
 //! | `folder`, `recover`, `scan`, `tail` | opening |
 //! | `verify`, `dump`, `walk` | checking from outside |
@@ -44,6 +44,7 @@ mod options;
 mod reader;
 mod record;
 mod recover;
+mod recycle;
 mod rot;
 mod scan;
 mod segment;

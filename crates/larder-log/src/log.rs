@@ -14,6 +14,7 @@ use crate::folder;
 use crate::health::Health;
 use crate::io::{DiskIo, Io};
 use crate::recover::{self, Recovery};
+use crate::recycle::{self, FreeList};
 use crate::shared::{CompactorBell, Counters, Item, ManifestState, Queue, QueuedBatch, Shared};
 use crate::ticket::Ticket;
 use crate::writer::Committer;
@@ -61,6 +62,10 @@ pub struct Stats {
     pub disk_bytes: u64,
     /// Segment files.
     pub segments: u64,
+    /// Bytes of files of dead segments that wait to be written again; not among `disk_bytes`.
+    pub free_bytes: u64,
+    /// Segments that were begun in such a file.
+    pub recycled_segments: u64,
     /// Batches that were written or found nothing to write.
     pub batches: u64,
     /// Those of them that waited for a sync.
@@ -151,6 +156,12 @@ impl Log {
             counters.payload_bytes.fetch_add(location.len().into(), Ordering::Relaxed);
         });
         counters.corrupt.store(recovery.corrupt, Ordering::Relaxed);
+        if !recovery.clean {
+            for segment in opened.segments.values() {
+                recycle::cut_tail(segment, &options);
+            }
+        }
+        let free = FreeList::adopt(&*io, path, opened.free, &options);
         let shared = Arc::new(Shared {
             io,
             dir: path.to_path_buf(),
@@ -161,7 +172,8 @@ impl Log {
             arrived: std::sync::Condvar::new(),
             budget: Budget::new(options.budget_bytes),
             health,
-            manifest: Mutex::new(ManifestState::new(opened.manifest)),
+            free_bytes: free.level(),
+            manifest: Mutex::new(ManifestState::new(opened.manifest, free)),
             damage: DamageList::new(opened.damage),
             counters,
             published_lsn: AtomicU64::new(opened.start.next_lsn - 1),
@@ -266,6 +278,8 @@ impl Log {
         let counters = &shared.counters;
         let segments = shared.all_segments();
         Stats {
+            free_bytes: shared.free_bytes.load(Ordering::Relaxed),
+            recycled_segments: counters.recycled_segments.load(Ordering::Relaxed),
             entries: shared.index.len(),
             live_bytes: counters.live_bytes.load(Ordering::Relaxed),
             payload_bytes: counters.payload_bytes.load(Ordering::Relaxed),

@@ -28,6 +28,12 @@ pub struct LogOptions {
     /// that is less than what is given to the log. Default true. When false, only
     /// [`Log::compact`](crate::Log::compact) reclaims.
     pub auto_compact: bool,
+    /// Bytes of dead segment files that are kept to be written again instead of being removed:
+    /// syncing blocks that were written before is the cheapest sync there is. They come on top of
+    /// everything else on the disk; once that was found full they are given back, and no more are kept
+    /// until a new file could be made. Default 320 MiB, which is
+    /// four files of the default size; 0 turns it off.
+    pub recycle_bytes: u64,
     /// Reserve disk blocks ahead of the writes, so that a full disk refuses a batch before any of
     /// it is written. Default true; a file system that cannot is not an error.
     pub preallocate: bool,
@@ -64,6 +70,7 @@ impl Default for LogOptions {
             max_entries: None,
             max_bytes: None,
             auto_compact: true,
+            recycle_bytes: 320 << 20,
             preallocate: true,
             create_missing: true,
         }

@@ -14,10 +14,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::damage::{Damage, DamageKind};
+use crate::group::COMMIT_BYTES;
 use crate::index::{Index, Location};
-use crate::io::{Io, read_full};
+use crate::io::{File, Io, cannot_allocate, read_full};
 use crate::manifest::{self, Listed, Manifest, ManifestFault};
 use crate::record::{self, HEADER_LEN, Header, Kind};
+use crate::recycle::{self, FreeFile};
 use crate::scan::{Body, Event, Frame, scan};
 use crate::segment::{self, FRAMES_START, Origin, Segment, SegmentHeader};
 use crate::spare;
@@ -66,6 +68,7 @@ pub(crate) struct Opened {
     pub(crate) index: Index,
     pub(crate) start: Start,
     pub(crate) damage: Vec<Damage>,
+    pub(crate) free: Vec<FreeFile>,
     pub(crate) recovery: Recovery,
 }
 
@@ -91,6 +94,7 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path) -> Result<Opened, OpenError> {
         deletes: HashMap::new(),
         aborted: BTreeMap::new(),
         damage: inventory.damage.clone(),
+        free: std::mem::take(&mut inventory.free),
         recovery: Recovery::default(),
         max_lsn: inventory.manifest.next_lsn.max(1) - 1,
     };
@@ -123,7 +127,14 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path) -> Result<Opened, OpenError> {
 fn create(io: &dyn Io, dir: &Path) -> Result<Opened, OpenError> {
     let failed = |error| OpenError::io("create the log in", dir, error);
     let store = io.random().map_err(failed)?;
-    let header = SegmentHeader { store, id: 1, base_lsn: 1, as_of_lsn: 0, origin: Origin::Log };
+    let header = SegmentHeader {
+        store,
+        id: 1,
+        base_lsn: 1,
+        as_of_lsn: 0,
+        origin: Origin::Log,
+        recycled: false,
+    };
     let path = segment::path(dir, 1);
     match io.unlink(&path) {
         Ok(()) => {}
@@ -149,11 +160,17 @@ fn create(io: &dyn Io, dir: &Path) -> Result<Opened, OpenError> {
         segments: HashMap::from([(1, Arc::clone(&segment))]),
         index: Index::new(u64::from_le_bytes(record::take(&store, 0))),
         start: Start {
-            active: Active { segment, offset: FRAMES_START, allocated: FRAMES_START },
+            active: Active {
+                segment,
+                offset: FRAMES_START,
+                allocated: FRAMES_START,
+                recycled: false,
+            },
             next_lsn: 1,
             clean: false,
         },
         damage: Vec::new(),
+        free: Vec::new(),
         recovery: Recovery { created: true, clean: true, segments: 1, ..Recovery::default() },
     })
 }
@@ -174,6 +191,7 @@ struct Loader {
     /// may be many: a disk that stalls has everybody give up.
     aborted: BTreeMap<u64, u64>,
     damage: Vec<Damage>,
+    free: Vec<FreeFile>,
     recovery: Recovery,
     max_lsn: u64,
 }
@@ -210,7 +228,7 @@ impl Loader {
             }
         }
         let floor = if clean { manifest.next_lsn.saturating_sub(1) } else { manifest.durable_lsn };
-        let divided = tail::divide(scan, found.header.origin, found.header.base_lsn, floor);
+        let divided = tail::divide(scan, &found.header, floor);
         Ok(OpenTail { found, divided, clean })
     }
 
@@ -228,10 +246,11 @@ impl Loader {
         self.apply(&segment, &divided.below);
         self.load_rest(written, found.dir())?;
         self.recovery.clean = true;
-        // Blocks that were left to deletes at the shut-down.
+        // Blocks that were left to deletes at the shut-down, or that the file had before.
         let allocated = found.file.size().unwrap_or(end).max(end);
+        let recycled = found.header.recycled;
         let start = Start {
-            active: Active { segment, offset: end, allocated },
+            active: Active { segment, offset: end, allocated, recycled },
             next_lsn: self.max_lsn + 1,
             clean: true,
         };
@@ -269,11 +288,16 @@ impl Loader {
             base_lsn,
             as_of_lsn: 0,
             origin: if copies { Origin::Recovery } else { Origin::Log },
+            recycled: false,
         };
         let short_id =
             u32::try_from(id).map_err(|_| failed(io::Error::other("segment ids are used up")))?;
         let path = segment::path(dir, id);
-        let file = io.create(&path).map_err(failed)?;
+        let mut free = std::mem::take(&mut self.free);
+        let file = recycle::with_room(io, dir, &mut free, || io.create(&path)).map_err(failed)?;
+        let copied_bytes: u64 = divided.above.iter().map(|frame| frame.header.frame_len()).sum();
+        recycle::with_room(io, dir, &mut free, || reserve(&*file, copied_bytes)).map_err(failed)?;
+        self.free = free;
         write_header(&*file, &header).map_err(failed)?;
         let mut moved = Vec::new();
         let mut end = FRAMES_START;
@@ -311,7 +335,7 @@ impl Loader {
             }
         }
         let start = Start {
-            active: Active { segment: active, offset: end, allocated: end },
+            active: Active { segment: active, offset: end, allocated: end, recycled: false },
             next_lsn: self.max_lsn + 1,
             clean: false,
         };
@@ -462,8 +486,17 @@ impl Loader {
             index: self.index,
             start,
             damage: self.damage,
+            free: self.free,
             recovery: self.recovery,
         }
+    }
+}
+
+/// Reserves what the header and copies of this size take.
+fn reserve(file: &dyn File, copied_bytes: u64) -> io::Result<()> {
+    match file.allocate(0, FRAMES_START + copied_bytes + COMMIT_BYTES) {
+        Err(error) if cannot_allocate(&error) => Ok(()),
+        reserved => reserved,
     }
 }
 
@@ -509,6 +542,7 @@ pub(crate) fn is_harmless(name: &str) -> bool {
     is_ours(name)
         || name == manifest::TEMPORARY
         || name == spare::NAME
+        || recycle::parse_name(name).is_some()
         || name == "lost+found"
         || name.starts_with('.')
 }

@@ -50,6 +50,8 @@ pub(crate) struct SegmentHeader {
     /// For compaction: the newest published position when the copying began. Otherwise 0.
     pub(crate) as_of_lsn: u64,
     pub(crate) origin: Origin,
+    /// The file held another segment before: what lies behind the frames means nothing.
+    pub(crate) recycled: bool,
 }
 
 /// Why a header block gave no header.
@@ -72,6 +74,7 @@ impl SegmentHeader {
         bytes.extend_from_slice(&self.base_lsn.to_le_bytes());
         bytes.extend_from_slice(&self.as_of_lsn.to_le_bytes());
         bytes.push(self.origin as u8);
+        bytes.push(u8::from(self.recycled));
         bytes.resize(FIELDS_LEN, 0);
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
@@ -97,6 +100,7 @@ impl SegmentHeader {
             base_lsn: u64::from_le_bytes(take(bytes, 36)),
             as_of_lsn: u64::from_le_bytes(take(bytes, 44)),
             origin: Origin::from_byte(bytes[52]),
+            recycled: bytes[53] & 1 != 0,
         })
     }
 }
@@ -229,7 +233,12 @@ pub(crate) fn file_name(id: u64) -> String {
 
 /// The id in the name of a segment file.
 pub(crate) fn parse_name(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("seg-")?.strip_suffix(".log")?;
+    parse_id(name.strip_prefix("seg-")?)
+}
+
+/// The id in what follows the prefix of a file's name.
+pub(crate) fn parse_id(rest: &str) -> Option<u64> {
+    let digits = rest.strip_suffix(".log")?;
     let lower = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     (digits.len() == 16 && lower).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }

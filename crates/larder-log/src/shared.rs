@@ -15,6 +15,7 @@ use crate::index::{Index, Location};
 use crate::io::{Io, Lock};
 use crate::manifest::{Manifest, StoreFault};
 use crate::recover::Recovery;
+use crate::recycle::FreeList;
 use crate::segment::{SEGMENT_ID_MAX, Segment};
 use crate::spare::Spare;
 use crate::ticket::{Ticket, TicketState};
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) health: Health,
     pub(crate) manifest: Mutex<ManifestState>,
+    pub(crate) free_bytes: Arc<AtomicU64>,
     pub(crate) damage: DamageList,
     pub(crate) recovery: Recovery,
     pub(crate) counters: Counters,
@@ -60,6 +62,7 @@ pub(crate) struct Counters {
     pub(crate) synced_batches: AtomicU64,
     pub(crate) appended_bytes: AtomicU64,
     pub(crate) compacted_bytes: AtomicU64,
+    pub(crate) recycled_segments: AtomicU64,
     pub(crate) corrupt: AtomicU64,
     /// A level, not a count: the bytes of live frames.
     pub(crate) live_bytes: AtomicU64,
@@ -115,10 +118,11 @@ pub(crate) struct ManifestState {
     /// Removed, but the folder was not synced since: power loss may bring them back.
     discarded: BTreeSet<u64>,
     spare: Spare,
+    pub(crate) free: FreeList,
 }
 
 impl ManifestState {
-    pub(crate) fn new(current: Manifest) -> Self {
+    pub(crate) fn new(current: Manifest, free: FreeList) -> Self {
         let next_segment = current.next_segment;
         Self {
             current,
@@ -126,6 +130,7 @@ impl ManifestState {
             pending: BTreeSet::new(),
             discarded: BTreeSet::new(),
             spare: Spare::default(),
+            free,
         }
     }
 
@@ -189,15 +194,15 @@ impl ManifestState {
         next.void.extend(&self.discarded);
         next.void.sort_unstable();
         next.void.dedup();
-        match next.store(io, dir) {
-            Err(StoreFault::Unchanged(error)) if is_no_space(&error) => {
-                if !self.spare.release(io, dir) {
-                    return Err(StoreFault::Unchanged(error));
-                }
-                next.store(io, dir)?;
-            }
-            stored => stored?,
+        let is_full = |stored: &Result<(), StoreFault>| matches!(stored, Err(StoreFault::Unchanged(error)) if is_no_space(error));
+        let mut stored = next.store(io, dir);
+        if is_full(&stored) && self.free.release(io, dir) {
+            stored = next.store(io, dir);
         }
+        if is_full(&stored) && self.spare.release(io, dir) {
+            stored = next.store(io, dir);
+        }
+        stored?;
         // Also after it was spent: the old manifest has given up as much as the new one takes, and
         // nobody else should get the rest.
         self.spare.hold(io, dir);
@@ -285,6 +290,11 @@ impl Shared {
             state.fail(&Arc::new(WriteError::Closed));
         }
         ticket
+    }
+
+    /// Gives the files that wait to be written again back to the file system; whether there were any.
+    pub(crate) fn release_free_files(&self) -> bool {
+        self.manifest().free.release(&*self.io, &self.dir)
     }
 
     pub(crate) fn segment(&self, id: u32) -> Option<Arc<Segment>> {

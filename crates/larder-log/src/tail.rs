@@ -7,7 +7,7 @@
 
 use crate::record::{Commit, Kind};
 use crate::scan::{Body, Event, Frame, Scan};
-use crate::segment::Origin;
+use crate::segment::{Origin, SegmentHeader};
 
 /// A tail, divided.
 #[derive(Debug, Default)]
@@ -26,17 +26,23 @@ pub(crate) struct Tail {
     pub(crate) torn_bytes: u64,
 }
 
-/// Divides what a scan met. `floor` is the mark that the manifest knows of; `last_lsn` the position
-/// before the segment's first.
-pub(crate) fn divide(scan: Scan, origin: Origin, base_lsn: u64, floor: u64) -> Tail {
+/// Divides what a scan of the segment with this header met. `floor` is the mark that the manifest
+/// knows of.
+pub(crate) fn divide(scan: Scan, header: &SegmentHeader, floor: u64) -> Tail {
     let durable_lsn = scan.events.iter().filter_map(durable_mark).fold(floor, u64::max);
     let mut divider = Divider {
         tail: Tail { durable_lsn, below_end: scan_start(&scan), ..Tail::default() },
         // A segment that recovery began holds older positions first, with gaps.
-        last_lsn: if origin == Origin::Recovery { 0 } else { base_lsn.saturating_sub(1) },
+        last_lsn: if header.origin == Origin::Recovery {
+            0
+        } else {
+            header.base_lsn.saturating_sub(1)
+        },
         group: Vec::new(),
     };
-    let torn_to = scan.events.last().map_or(scan.end, Event::end);
+    // Behind the last sound frame of a file that is written again lies what it held before.
+    let last = scan.events.last().filter(|_| !header.recycled);
+    let torn_to = last.map_or(scan.end, Event::end);
     let scan_end = scan.end;
     for event in scan.events {
         let start = event.start();

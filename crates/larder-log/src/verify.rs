@@ -152,7 +152,7 @@ fn visit_segment(
     let mut bytes = scan.events.last().map_or(scan.end, Event::end);
     if found.is_tail {
         let floor = if clean { manifest.next_lsn.saturating_sub(1) } else { manifest.durable_lsn };
-        let parts = tail::divide(scan, found.header.origin, found.header.base_lsn, floor);
+        let parts = tail::divide(scan, &found.header, floor);
         take(Visit::Segment(id, bytes, false, found.header.origin));
         parts.corrupt.iter().for_each(|(from, to)| take(range(*from, *to)));
         take(Visit::Torn(parts.torn_bytes));

@@ -15,15 +15,17 @@ use crate::batch::Durability;
 use crate::clock;
 use crate::error::{is_no_space, is_out_of_resources};
 use crate::group::{BatchEffect, COMMIT_BYTES, Change, Group, Place, abort_bytes};
-use crate::io::write_all;
+use crate::io::{cannot_allocate, write_all};
 use crate::segment::{FRAMES_START, Segment};
 use crate::shared::{Item, QueuedBatch, Shared};
 use crate::ticket::TicketState;
 use crate::{CompactMode, CompactReport, Error, WriteError};
 
+mod create;
 mod roll;
 
-pub(crate) use roll::{SEAL_BYTES, create_segment, discard_segment, write_header};
+pub(crate) use create::{create_segment, discard_segment, write_header};
+pub(crate) use roll::SEAL_BYTES;
 
 /// A group is closed at this size, so that its answers do not wait for the rest of the queue.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
@@ -76,6 +78,8 @@ pub(crate) struct Active {
     pub(crate) offset: u64,
     /// Blocks are reserved up to here; `u64::MAX` where that cannot be done.
     pub(crate) allocated: u64,
+    /// The file was written before, as another segment.
+    pub(crate) recycled: bool,
 }
 
 /// Where a committer starts.
@@ -311,7 +315,11 @@ impl Committer {
             return Err(self.fail(&batches, error));
         }
         let durable = batches.iter().any(|batch| batch.durability == Durability::Power);
-        let effects = match self.append(&batches, now) {
+        let mut appended = self.append(&batches, now);
+        if matches!(appended, Err(Fault::NoSpace)) && self.shared.release_free_files() {
+            appended = self.append(&batches, now);
+        }
+        let effects = match appended {
             Ok(effects) => effects,
             Err(fault @ (Fault::NoSpace | Fault::Refused(_))) => {
                 let (puts, deletes): (Vec<_>, Vec<_>) =
@@ -506,6 +514,9 @@ impl Committer {
     }
 
     fn delete_reserve(&self) -> u64 {
+        if !self.shared.options.preallocate {
+            return 0;
+        }
         DELETE_RESERVE_MAX.min(self.shared.options.segment_bytes / 16)
     }
 
@@ -617,11 +628,6 @@ impl Fault {
             Self::Refused(error) | Self::Failed(error) => error,
         }
     }
-}
-
-fn cannot_allocate(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidInput, Unsupported};
-    matches!(error.kind(), Unsupported | InvalidInput)
 }
 
 /// A committer that answers before it syncs: the crash tests must catch it.

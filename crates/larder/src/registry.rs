@@ -3,7 +3,7 @@
 //! | scheme | contracts | parameters |
 //! |---|---|---|
 //! | `memory:` | cache, spool, consensus | `capacity` (256MiB), for a spool also `max_entries` |
-//! | `log:PATH` | spool, consensus | `segment`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`; for a spool also `store_deadline` |
+//! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`; for a spool also `store_deadline` |
 
 use bytes::Bytes;
 use larder_core::{
@@ -236,8 +236,15 @@ mod log {
     use crate::driver::log as driver;
     use crate::spool::{LogSpool, LogSpoolOptions};
 
-    const PARAMETERS: [&str; 6] =
-        ["segment", "max_bytes", "max_entries", "max_payload", "sync_interval", "store_deadline"];
+    const PARAMETERS: [&str; 7] = [
+        "segment",
+        "recycle",
+        "max_bytes",
+        "max_entries",
+        "max_payload",
+        "sync_interval",
+        "store_deadline",
+    ];
 
     pub(super) async fn open_spool(address: Address) -> Result<SharedSpool, OpenError> {
         let (path, options) = spool_options(address)?;
@@ -288,6 +295,9 @@ mod log {
         };
         if let Some(bytes) = address.take_bytes("segment")? {
             options.segment_bytes = bytes;
+        }
+        if let Some(bytes) = address.take_bytes("recycle")? {
+            options.recycle_bytes = bytes;
         }
         if let Some(bytes) = address.take_bytes("max_payload")? {
             options.max_payload_bytes = bytes;

@@ -84,6 +84,7 @@ impl<'a> Output<'a> {
             base_lsn: 0,
             as_of_lsn: self.as_of_lsn,
             origin: Origin::Compaction,
+            recycled: false,
         };
         let (segment, _) = create_segment(self.shared, header)?;
         Ok(Open { segment, piece: Vec::new(), piece_at: FRAMES_START, frames: 0 })

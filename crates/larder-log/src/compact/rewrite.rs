@@ -41,8 +41,7 @@ impl Shared {
         sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<(), RewriteFault> {
-        let output = self.copy_all(victims)?;
-        self.replace(victims, output, sync, report)
+        self.rewrite_with_room(victims, false, sync, report)
     }
 
     /// [`Self::rewrite`], unless a copy would be as large as its only victim.
@@ -52,10 +51,37 @@ impl Shared {
         sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<(), RewriteFault> {
+        self.rewrite_with_room(victims, true, sync, report)
+    }
+
+    /// On a full disk once more, with the room of the files that wait to be written again.
+    fn rewrite_with_room(
+        &self,
+        victims: &[Arc<Segment>],
+        if_smaller: bool,
+        sync: Sync<'_>,
+        report: &mut CompactReport,
+    ) -> Result<(), RewriteFault> {
+        let tried = self.try_rewrite(victims, if_smaller, sync, report);
+        match tried {
+            Err(RewriteFault::Failed(Error::NoSpace)) if self.release_free_files() => {
+                self.try_rewrite(victims, if_smaller, sync, report)
+            }
+            tried => tried,
+        }
+    }
+
+    fn try_rewrite(
+        &self,
+        victims: &[Arc<Segment>],
+        if_smaller: bool,
+        sync: Sync<'_>,
+        report: &mut CompactReport,
+    ) -> Result<(), RewriteFault> {
         let output = self.copy_all(victims)?;
         let held: u64 =
             victims.iter().map(|victim| victim.data_bytes().saturating_sub(SEAL_BYTES)).sum();
-        if victims.len() < 2 && output.copied_bytes >= held {
+        if if_smaller && victims.len() < 2 && output.copied_bytes >= held {
             return Ok(());
         }
         self.replace(victims, output, sync, report)

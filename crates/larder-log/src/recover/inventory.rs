@@ -11,6 +11,7 @@ use crate::damage::{Damage, DamageKind};
 use crate::io::{DirEntry, File, Io, read_full};
 use crate::manifest::{self, Listed, Manifest};
 use crate::record;
+use crate::recycle::{self, FreeFile};
 use crate::scan::{Event, scan};
 use crate::segment::{
     self, FORMAT_VERSION, FRAMES_START, HeaderFault, Origin, SegmentHeader, parse_name,
@@ -29,6 +30,8 @@ pub(crate) struct Inventory {
     pub(crate) damage: Vec<Damage>,
     /// Names that mean nothing: remains of interrupted work.
     pub(crate) leftovers: Vec<String>,
+    /// Files that wait to be written again.
+    pub(crate) free: Vec<FreeFile>,
 }
 
 /// A segment file that counts.
@@ -87,6 +90,7 @@ impl Inventory {
             found: Vec::with_capacity(manifest.segments.len()),
             damage: Vec::new(),
             leftovers: Vec::new(),
+            free: Vec::new(),
             manifest,
         };
         let present: HashMap<u64, &DirEntry> = names
@@ -112,6 +116,7 @@ impl Inventory {
         while stays(inventory.manifest.next_segment, &inventory.leftovers) {
             inventory.manifest.next_segment += 1;
         }
+        inventory.sort_free(names);
         if names.iter().any(|entry| entry.name == manifest::TEMPORARY) {
             inventory.leftovers.push(manifest::TEMPORARY.to_owned());
         }
@@ -141,6 +146,7 @@ impl Inventory {
             base_lsn: listed.base_lsn,
             as_of_lsn: listed.as_of_lsn,
             origin,
+            recycled: false,
         };
         let header = match read_header(&*file).map_err(failed)? {
             Ok(header) if header.store != known.store => {
@@ -229,6 +235,7 @@ impl Inventory {
             found: Vec::new(),
             damage: Vec::new(),
             leftovers: Vec::new(),
+            free: Vec::new(),
             manifest: Manifest {
                 store,
                 next_segment: segments.iter().map(|(id, ..)| id + 1).max().unwrap_or(1),
@@ -242,6 +249,7 @@ impl Inventory {
         inventory.damage.push(damage(0, DamageKind::Manifest));
         segments.sort_by_key(|(id, ..)| *id);
         inventory.adopt(dir, segments);
+        inventory.sort_free(names);
         Ok(Some(inventory))
     }
 
@@ -265,7 +273,14 @@ impl Inventory {
                 Some(header) => header,
                 None => {
                     self.report(id, DamageKind::SegmentHeader);
-                    SegmentHeader { store, id, base_lsn: 0, as_of_lsn: 0, origin: Origin::Log }
+                    SegmentHeader {
+                        store,
+                        id,
+                        base_lsn: 0,
+                        as_of_lsn: 0,
+                        origin: Origin::Log,
+                        recycled: false,
+                    }
                 }
             };
             self.found.push(Found {
@@ -299,6 +314,20 @@ impl Inventory {
                 max_lsn_and_origin: (0, found.header.origin),
             })
             .collect();
+    }
+
+    /// Finds the free files. One that was a segment whose id may be given out again must not be
+    /// written again: its old frames would then pass for sound.
+    fn sort_free(&mut self, names: &[DirEntry]) {
+        for entry in names.iter().filter(|entry| entry.is_file) {
+            match recycle::parse_name(&entry.name) {
+                Some(id) if id < self.manifest.next_segment => {
+                    self.free.push(FreeFile::found(id, entry.len));
+                }
+                Some(_) => self.leftovers.push(entry.name.clone()),
+                None => {}
+            }
+        }
     }
 
     fn report(&mut self, segment: u64, what: DamageKind) {

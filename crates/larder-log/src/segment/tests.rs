@@ -7,6 +7,7 @@ fn header() -> SegmentHeader {
         base_lsn: 100,
         as_of_lsn: 50,
         origin: Origin::Compaction,
+        recycled: true,
     }
 }
 

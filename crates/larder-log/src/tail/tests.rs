@@ -41,13 +41,28 @@ fn groups() -> (Vec<u8>, Vec<u64>) {
     (bytes, starts)
 }
 
+fn header(recycled: bool) -> SegmentHeader {
+    SegmentHeader {
+        store: [0; 16],
+        id: 1,
+        base_lsn: 1,
+        as_of_lsn: 0,
+        origin: Origin::Log,
+        recycled,
+    }
+}
+
 fn divide_bytes(bytes: &[u8], floor: u64) -> Tail {
+    divide_file(bytes, floor, false)
+}
+
+fn divide_file(bytes: &[u8], floor: u64, recycled: bool) -> Tail {
     use crate::io::Io;
     let disk = SimDisk::new(1);
     let file = disk.create(std::path::Path::new("/f")).unwrap();
     write_all(&*file, &[bytes], FRAMES_START).unwrap();
     let met = scan(&*file, SEED, FRAMES_START, u64::MAX).unwrap();
-    divide(met, Origin::Log, 1, floor)
+    divide(met, &header(recycled), floor)
 }
 
 fn lsns(frames: &[Frame]) -> Vec<u64> {
@@ -117,4 +132,43 @@ fn zeros_before_all_that_was_durable_are_corruption() {
     let (bytes, starts) = groups();
     let tail = divide_bytes(&bytes[..usize::try_from(starts[1]).unwrap()], 6);
     assert_eq!(tail.corrupt.len(), 1);
+}
+
+/// What another segment left behind the groups.
+fn with_stale(bytes: &[u8]) -> Vec<u8> {
+    let mut stale = Vec::new();
+    for n in 0..20u8 {
+        let header = crate::record::Header {
+            payload_crc: crc32c::crc32c(&[n; 100]),
+            payload_len: 100,
+            ..crate::record::Header::control(Kind::Put, 10 + u64::from(n), &[])
+        };
+        crate::record::push_frame(&mut stale, &header, &[n; 100], SEED + 1);
+    }
+    let mut all = bytes.to_vec();
+    all.extend_from_slice(&stale[bytes.len().min(400)..]);
+    all
+}
+
+#[test]
+fn what_a_recycled_file_held_before_is_neither_torn_nor_kept() {
+    let (bytes, starts) = groups();
+    for cut in starts.iter().map(|start| usize::try_from(*start).unwrap()).filter(|cut| *cut > 0) {
+        let (with, without) =
+            (divide_file(&with_stale(&bytes[..cut]), 3, true), divide_bytes(&bytes[..cut], 3));
+        assert_eq!(
+            (lsns(&with.below), lsns(&with.above)),
+            (lsns(&without.below), lsns(&without.above))
+        );
+        assert_eq!((with.torn_bytes, with.corrupt), (0, vec![]), "{cut}");
+    }
+}
+
+#[test]
+fn stale_bytes_in_the_place_of_what_was_durable_are_corruption_that_stays() {
+    let (bytes, starts) = groups();
+    let all = with_stale(&bytes[..usize::try_from(starts[1]).unwrap()]);
+    let tail = divide_file(&all, 6, true);
+    assert!(!tail.corrupt.is_empty());
+    assert!(tail.below_end > FRAMES_START + starts[1], "the next open must see it, too");
 }

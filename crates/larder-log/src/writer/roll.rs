@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::create::{begin_segment, discard_segment};
 use super::{Active, Committer, Fault, Next};
 use crate::group::control_frame;
-use crate::io::{File, write_all};
 use crate::manifest::{Listed, Manifest, StoreFault};
 use crate::record::{HEADER_LEN, Kind, Seal};
-use crate::segment::{self, FRAMES_START, Origin, Segment, SegmentHeader};
-use crate::shared::Shared;
+use crate::recycle;
+use crate::segment::{FRAMES_START, Origin, Segment, SegmentHeader};
 
 /// Bytes of a seal frame.
 pub(crate) const SEAL_BYTES: u64 = (HEADER_LEN + Seal::LEN) as u64;
@@ -26,12 +26,17 @@ impl Committer {
             base_lsn: self.next_lsn + 1,
             as_of_lsn: 0,
             origin: Origin::Log,
+            recycled: false,
         };
-        let created = create_segment(&self.shared, header);
-        let (segment, header) =
-            created.map_err(|error| self.refused_or("create the successor of", error))?;
-        let next =
-            Active { segment: Arc::new(segment), offset: FRAMES_START, allocated: FRAMES_START };
+        let begun = begin_segment(&self.shared, header, self.delete_reserve())
+            .map_err(|error| self.refused_or("create the successor of", error))?;
+        let recycled = begun.header.recycled;
+        let next = Active {
+            segment: Arc::new(begun.segment),
+            offset: FRAMES_START,
+            allocated: begun.allocated,
+            recycled,
+        };
         if let Err(fault) = self.seal() {
             discard_segment(&self.shared, next.segment.id);
             return Err(fault);
@@ -45,7 +50,7 @@ impl Committer {
                 manifest.segments.push(Listed {
                     id: u64::from(next.segment.id),
                     end: 0,
-                    base_lsn: header.base_lsn,
+                    base_lsn: begun.header.base_lsn,
                     as_of_lsn: 0,
                     min_lsn: 0,
                     max_lsn_and_origin: (0, Origin::Log),
@@ -59,6 +64,7 @@ impl Committer {
                 discard_segment(&self.shared, next.segment.id);
                 let fault = self.refused_or("list the successor of", error);
                 // The seal is taken back: the next group goes to its place.
+                self.active.allocated = self.active.allocated.min(old_offset);
                 return match self.active.segment.file.truncate(old_offset) {
                     Ok(()) => Err(fault),
                     Err(error) => Err(self.poison("cut", error)),
@@ -79,12 +85,16 @@ impl Committer {
         self.dirty_since = None;
         self.shared.add_segment(Arc::clone(&next.segment));
         self.active = next;
+        let counters = &self.shared.counters;
+        counters.recycled_segments.fetch_add(u64::from(recycled), Ordering::Relaxed);
         self.shared.compactor.ring();
-        tracing::debug!(sealed = sealed.id, active = self.active.segment.id, bytes_ahead, "rolled");
+        let active = self.active.segment.id;
+        tracing::debug!(sealed = sealed.id, active, recycled, bytes_ahead, "rolled");
         Ok(())
     }
 
-    /// Writes and syncs the last frame of the segment, and gives reserved blocks back.
+    /// Writes and syncs the last frame of the segment. Gives many unused blocks back, keeps a few for
+    /// the next time the file is written.
     fn seal(&mut self) -> Result<(), Fault> {
         let segment = Arc::clone(&self.active.segment);
         let (min_lsn, max_lsn) = segment.lsn_range();
@@ -92,9 +102,14 @@ impl Committer {
         let seal = Seal { offset, frames: 0, min_lsn, max_lsn };
         let frame = control_frame(Kind::Seal, self.next_lsn, &seal.encode(), segment.seed);
         self.write_at_end(&[&frame])?;
-        self.active.allocated = offset;
         let end = offset + SEAL_BYTES;
-        let synced = segment.file.truncate(end).and_then(|()| segment.file.sync());
+        let synced = segment.file.size().and_then(|len| {
+            if !recycle::keeps_slack(len, end, &self.shared.options) {
+                segment.file.truncate(end)?;
+                self.active.allocated = end;
+            }
+            segment.file.sync()
+        });
         synced.map_err(|error| self.poison("seal", error))?;
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -148,12 +163,17 @@ impl Committer {
     /// Failing to say that all is well is no loss: the next open checks the tail then.
     fn store_clean_mark(&mut self) {
         let (file, end) = (&self.active.segment.file, self.active.offset);
+        // Blocks that were written before are worth keeping; those of a new file are only reserved.
         // What deletes may use on a full disk stays theirs: the disk may be full at the next open.
         let kept = match self.active.allocated {
-            u64::MAX => 0,
-            allocated => allocated.saturating_sub(end).min(self.delete_reserve()),
+            _ if self.active.recycled && self.shared.options.recycle_bytes > 0 => None,
+            u64::MAX => Some(0),
+            allocated => Some(allocated.saturating_sub(end).min(self.delete_reserve())),
         };
-        let cut = file.truncate(end + kept).and_then(|()| file.sync());
+        let cut = match kept {
+            None => Ok(()),
+            Some(kept) => file.truncate(end + kept).and_then(|()| file.sync()),
+        };
         if let Err(error) = cut {
             tracing::warn!(%error, "cannot cut the last segment at shut-down");
             return;
@@ -170,59 +190,6 @@ impl Committer {
             Err(error) => tracing::warn!(?error, "cannot note the shut-down"),
         }
     }
-}
-
-/// Makes a segment file with a fresh id, durable under its name, not listed yet.
-pub(crate) fn create_segment(
-    shared: &Shared,
-    header: SegmentHeader,
-) -> std::io::Result<(Segment, SegmentHeader)> {
-    let (id, file) = create_file(shared)?;
-    let header = SegmentHeader { id: u64::from(id), ..header };
-    let created = (|| {
-        write_header(&*file, &header)?;
-        shared.io.sync_dir(&shared.dir)?;
-        Ok(file)
-    })();
-    match created {
-        Ok(file) => Ok((Segment::new(&header, id, file, FRAMES_START, false), header)),
-        Err(error) => {
-            discard_segment(shared, id);
-            Err(error)
-        }
-    }
-}
-
-/// Makes an empty file with a fresh id. A strange file that has the name keeps it.
-fn create_file(shared: &Shared) -> std::io::Result<(u32, Arc<dyn File>)> {
-    loop {
-        let Some(id) = shared.manifest().allocate() else {
-            return Err(std::io::Error::other("segment ids are used up"));
-        };
-        match shared.io.create(&segment::path(&shared.dir, u64::from(id))) {
-            Ok(file) => return Ok((id, file)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                shared.manifest().forget(id);
-            }
-            Err(error) => {
-                discard_segment(shared, id);
-                return Err(error);
-            }
-        }
-    }
-}
-
-/// Removes a segment file that was never listed. If that fails, the next open does it.
-pub(crate) fn discard_segment(shared: &Shared, id: u32) {
-    match shared.io.unlink(&segment::path(&shared.dir, u64::from(id))) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {}
-        _ => shared.manifest().discard(id),
-    }
-}
-
-pub(crate) fn write_header(file: &dyn File, header: &SegmentHeader) -> std::io::Result<()> {
-    write_all(file, &[&header.encode()], 0)?;
-    file.sync()
 }
 
 /// Notes in the manifest that a segment has ended.

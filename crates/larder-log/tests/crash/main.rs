@@ -13,17 +13,20 @@ mod schedule;
 mod verdict;
 mod world;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use control::Breakage;
 use explore::{Budget, explore, now};
 use rot::Rot;
 use schedule::{Kind, Schedule};
-use world::Weather;
+use world::{RECYCLED, Weather};
 
 #[test]
 fn no_acknowledged_write_is_lost_at_any_step_of_any_history() {
-    explore(Kind::Crash(Weather::Fair), 1, &Budget::sample(12_000)).unwrap();
+    let done = explore(Kind::Crash(Weather::Fair), 1, &Budget::sample(12_000)).unwrap();
+    let recycled = RECYCLED.load(Ordering::Relaxed);
+    assert!(recycled > done / 2, "files are written again all the time: {recycled} in {done}");
 }
 
 #[test]
@@ -108,5 +111,7 @@ fn soak() {
         eprintln!("{name}: {done} schedules hold, seeds from {seed} on");
         all += done;
     }
+    let recycled = RECYCLED.load(Ordering::Relaxed);
+    eprintln!("{recycled} segments were begun in files that were written before");
     eprintln!("{all} schedules hold, in {} s, on {threads} threads", begun.elapsed().as_secs());
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
@@ -21,6 +22,9 @@ use crate::verdict::{self, Verdict};
 pub(crate) const DIR: &str = "/log";
 /// Readers that walk at the same time.
 const WALKS_MAX: usize = 3;
+
+/// Segments that were begun in files that were written before, in all worlds.
+pub(crate) static RECYCLED: AtomicU64 = AtomicU64::new(0);
 
 /// How the process ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,8 +86,15 @@ pub(crate) struct World {
 /// Small segments, so that everything happens often.
 pub(crate) fn options(seed: u64) -> LogOptions {
     let mut random = SimRandom::new(seed ^ 0x0b71);
+    let segment_bytes =
+        [8192, 8192, 8192, 12 << 10, 16 << 10][usize::try_from(random.below(5)).unwrap_or(0)];
     LogOptions {
-        segment_bytes: if random.chance(4) { 16 << 10 } else { 8192 },
+        segment_bytes,
+        recycle_bytes: match random.below(6) {
+            0 => 0,
+            1 => segment_bytes * 5 / 4,
+            _ => 1 << 20,
+        },
         preallocate: !random.chance(5),
         auto_compact: false,
         ..LogOptions::default()
@@ -133,7 +144,8 @@ impl World {
     /// Does one random thing.
     pub(crate) fn act(&mut self, random: &mut SimRandom) -> Result<(), String> {
         let Some(log) = self.log.clone() else { return Ok(()) };
-        match random.below(24) {
+        match random.below(26) {
+            24.. => self.churn(&log, random),
             0..8 => self.submit(&log, random),
             8..13 => self.step(random),
             13 => {
@@ -176,6 +188,17 @@ impl World {
         let durability = if random.chance(2) { Durability::Power } else { Durability::Process };
         if let Ok(ticket) = log.submit(batch, durability) {
             self.history.submitted(ops, durability, ticket);
+        }
+    }
+
+    /// Fills segments with what the next ones replace, and reclaims them: files are written again.
+    fn churn(&mut self, log: &Log, random: &mut SimRandom) {
+        for _ in 0..4 + random.below(12) {
+            self.submit(log, random);
+            self.step(random);
+            if random.chance(3) {
+                self.compact(CompactMode::Step);
+            }
         }
     }
 
@@ -337,6 +360,8 @@ impl World {
     /// Dies, comes back, perhaps dies again on the way, and compares.
     pub(crate) fn die_and_check(&mut self, death: Death, seed: u64) -> Result<(), String> {
         self.walks.clear();
+        let recycled = self.log.as_ref().map_or(0, |log| log.stats().recycled_segments);
+        RECYCLED.fetch_add(recycled, Ordering::Relaxed);
         let gone = (self.committer.take(), self.log.take());
         let mut disk = match death {
             Death::Power => self.disk.crash(seed),
