@@ -95,12 +95,14 @@ impl Group {
             for op in &batch.ops {
                 let lsn = self.place.lsn;
                 let before = index.get(&op.slot());
-                let again = put_here.contains(&op.slot());
+                let again = match op {
+                    Op::Put { slot, .. } => !put_here.insert(*slot),
+                    Op::Delete { slot } => put_here.contains(slot),
+                };
                 match op {
                     Op::Put { slot, payload, crc } => {
                         let replaces = before.is_some() || again;
                         let location = self.push_put(*slot, payload, *crc, replaces);
-                        put_here.insert(*slot);
                         effect.changes.push(Change::Put(*slot, location));
                     }
                     Op::Delete { .. } if before.is_none() && !again => continue,

@@ -320,10 +320,15 @@ impl Shared {
 
     /// Counts a location that the index has come to point to.
     pub(crate) fn count_live(&self, location: &Location) {
+        self.count_live_in(self.segment(location.segment()).as_deref(), location);
+    }
+
+    /// [`Self::count_live`] for somebody who has the segment at hand.
+    pub(crate) fn count_live_in(&self, segment: Option<&Segment>, location: &Location) {
         let bytes = location.frame_len();
         self.counters.live_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.counters.payload_bytes.fetch_add(location.len().into(), Ordering::Relaxed);
-        if let Some(segment) = self.segment(location.segment()) {
+        if let Some(segment) = segment {
             segment.live_bytes.fetch_add(bytes, Ordering::Relaxed);
             segment.live_records.fetch_add(1, Ordering::Relaxed);
         }

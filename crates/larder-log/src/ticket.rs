@@ -61,7 +61,12 @@ pub struct Ticket {
 impl Ticket {
     pub(crate) fn new() -> (Self, Arc<TicketState>) {
         let state = Arc::new(TicketState {
-            inner: Mutex::new(Inner { phase: Phase::Queued, wakers: Vec::new(), next_key: 1 }),
+            inner: Mutex::new(Inner {
+                phase: Phase::Queued,
+                wakers: Vec::new(),
+                next_key: 1,
+                blocked: 0,
+            }),
             ready: Condvar::new(),
         });
         (Self { state: Arc::clone(&state), key: 0 }, state)
@@ -75,14 +80,19 @@ impl Ticket {
             if let Phase::Ended(outcome) = &inner.phase {
                 return Some(outcome.clone());
             }
+            if until.is_some_and(|until| until <= clock::now()) {
+                return None;
+            }
+            inner.blocked += 1;
             inner = match until {
                 None => self.state.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
-                    let left = until.checked_sub(clock::now()).filter(|left| !left.is_zero())?;
+                    let left = until.saturating_sub(clock::now());
                     let waited = self.state.ready.wait_timeout(inner, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+            inner.blocked -= 1;
         }
     }
 
@@ -157,6 +167,8 @@ struct Inner {
     /// One per clone that was polled.
     wakers: Vec<(u64, Waker)>,
     next_key: u64,
+    /// Threads that wait: waking nobody is a system call, too.
+    blocked: usize,
 }
 
 impl Inner {
@@ -222,8 +234,11 @@ impl TicketState {
     /// Wakers run foreign code, so the lock is given back first.
     fn wake(&self, mut inner: MutexGuard<'_, Inner>) {
         let wakers = std::mem::take(&mut inner.wakers);
+        let blocked = inner.blocked > 0;
         drop(inner);
-        self.ready.notify_all();
+        if blocked {
+            self.ready.notify_all();
+        }
         for (_, waker) in wakers {
             waker.wake();
         }

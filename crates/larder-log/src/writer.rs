@@ -392,7 +392,7 @@ impl Committer {
             let lsn = effect.lsns.map_or(self.written_lsn, |(_, last)| last);
             let published = batch.ticket.finish(|| {
                 for change in &effect.changes {
-                    apply(shared, change);
+                    apply(shared, &self.active.segment, change);
                 }
                 lsn
             });
@@ -604,11 +604,12 @@ impl Drop for Committer {
     }
 }
 
-/// Changes the index and the counts of live bytes.
-fn apply(shared: &Shared, change: &Change) {
+/// Changes the index and the counts of live bytes; puts lie in `active`.
+fn apply(shared: &Shared, active: &Segment, change: &Change) {
     match change {
         Change::Put(slot, location) => {
-            shared.count_live(location);
+            debug_assert_eq!(location.segment(), active.id);
+            shared.count_live_in(Some(active), location);
             if let Some(old) = shared.index.put(*slot, *location) {
                 shared.count_dead(&old);
             }
