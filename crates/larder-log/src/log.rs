@@ -360,9 +360,6 @@ impl Log {
         {
             return Err(SubmitError::Unhealthy(reason));
         }
-        if batch.puts() > 0 {
-            shared.check_limits(batch)?;
-        }
         Ok(())
     }
 
@@ -373,15 +370,13 @@ impl Log {
         permit: Permit,
     ) -> Result<Ticket, SubmitError> {
         let shared = self.shared();
+        shared.claim(&batch)?;
         let (ticket, state) = Ticket::new();
         let (bytes, puts) = (batch.bytes(), batch.puts());
-        shared.pending_puts.fetch_add(puts, Ordering::Relaxed);
-        shared.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
         let queued =
             QueuedBatch { ops: batch.ops, bytes, puts, durability, ticket: state, _permit: permit };
         if shared.push(Item::Batch(queued)).is_err() {
-            shared.pending_puts.fetch_sub(puts, Ordering::Relaxed);
-            shared.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            shared.forget_pending(puts, bytes);
             return Err(SubmitError::Closed);
         }
         Ok(ticket)
@@ -449,25 +444,48 @@ impl Drop for Handle {
 }
 
 impl Shared {
+    /// Counts the batch as being on its way, unless that would pass a limit.
+    ///
     /// A put of a new slot counts, a replacement does not; what is on its way is counted as new.
-    fn check_limits(&self, batch: &Batch) -> Result<(), SubmitError> {
+    /// The claim comes before the look at what is there, and what is published leaves the claims
+    /// only after it is there: so callers that come at once may be refused together at the last
+    /// place, but never pass the limit together.
+    fn claim(&self, batch: &Batch) -> Result<(), SubmitError> {
+        let (puts, bytes) = (batch.puts(), batch.bytes());
+        let puts_before = self.pending_puts.fetch_add(puts, Ordering::SeqCst);
+        let bytes_before = self.pending_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let within = self.check_limits(batch, puts_before, bytes_before);
+        if within.is_err() {
+            self.forget_pending(puts, bytes);
+        }
+        within
+    }
+
+    fn check_limits(&self, batch: &Batch, puts: u64, bytes: u64) -> Result<(), SubmitError> {
+        if batch.puts() == 0 {
+            return Ok(());
+        }
         if let Some(limit) = self.options.max_entries {
             let fresh =
                 batch.ops.iter().filter(|op| op.is_put() && !self.index.contains(&op.slot()));
             let more = fresh.count() as u64;
-            let held = self.index.len() + self.pending_puts.load(Ordering::Relaxed);
-            if more > 0 && held + more > limit {
+            if more > 0 && self.index.len() + puts + more > limit {
                 return Err(SubmitError::TooManyEntries { limit });
             }
         }
         if let Some(limit) = self.options.max_bytes {
-            let held = self.counters.live_bytes.load(Ordering::Relaxed)
-                + self.pending_bytes.load(Ordering::Relaxed);
+            let held = self.counters.live_bytes.load(Ordering::SeqCst) + bytes;
             if held + batch.bytes() > limit {
                 return Err(SubmitError::TooManyBytes { limit });
             }
         }
         Ok(())
+    }
+
+    /// Ends the claim of a batch: it is published, or will never be.
+    pub(crate) fn forget_pending(&self, puts: u64, bytes: u64) {
+        self.pending_puts.fetch_sub(puts, Ordering::SeqCst);
+        self.pending_bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 
     pub(crate) fn maintenance_error(&self, error: &crate::WriteError) -> Error {

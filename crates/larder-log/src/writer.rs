@@ -573,8 +573,7 @@ impl Committer {
     }
 
     fn forget_pending(&self, batch: &QueuedBatch) {
-        self.shared.pending_puts.fetch_sub(batch.puts, Ordering::Relaxed);
-        self.shared.pending_bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
+        self.shared.forget_pending(batch.puts, batch.bytes);
     }
 }
 

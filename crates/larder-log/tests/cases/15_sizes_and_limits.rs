@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use larder_log::sim::SimDisk;
 use larder_log::{Batch, Durability, Log, LogOptions, OpenError, SubmitError};
@@ -38,6 +39,45 @@ fn limits_shed_puts_and_let_replacements_and_deletes_pass() {
         ticket
     }));
     submit(3, 2000).unwrap();
+}
+
+#[test]
+fn callers_that_come_at_once_do_not_pass_the_limit_together() {
+    const LIMIT: u64 = 4;
+    for round in 0..3000 {
+        let disk = SimDisk::new(round);
+        let limited = LogOptions { max_entries: Some(LIMIT), ..options() };
+        let (log, mut committer) =
+            Log::open_stepped(Arc::new(disk), Path::new(DIR), limited).unwrap();
+        // Spinning, so that both begin within the same instant.
+        let begun = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for caller in 0..2 {
+                let (log, begun) = (&log, &begun);
+                scope.spawn(move || {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    while begun.load(Ordering::SeqCst) < 2 {
+                        std::hint::spin_loop();
+                    }
+                    for n in 0..4 {
+                        let mut batch = Batch::new();
+                        batch.put(slot(caller * 50 + n), "x".into());
+                        let _ = log.submit(batch, Durability::Process);
+                    }
+                });
+            }
+        });
+        settle(&mut committer);
+        assert!(log.stats().entries <= LIMIT, "{} entries", log.stats().entries);
+        // Those who were refused together may come again: the last place is not lost.
+        for n in 200..210 {
+            let mut batch = Batch::new();
+            batch.put(slot(n), "x".into());
+            let _ = log.submit(batch, Durability::Process);
+        }
+        settle(&mut committer);
+        assert_eq!(log.stats().entries, LIMIT);
+    }
 }
 
 #[test]

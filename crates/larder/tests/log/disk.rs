@@ -89,8 +89,12 @@ impl TestDisk {
         assert!(!waited.1.timed_out(), "{} reads were begun", waited.0.reads.waiting);
     }
 
-    pub(crate) fn reads_waiting(&self) -> usize {
-        self.0.state.lock().unwrap().reads.waiting
+    /// Whether more reads than that are begun within a moment that is long enough to begin them.
+    pub(crate) fn begins_more_reads_than(&self, count: usize) -> bool {
+        let state = self.0.state.lock().unwrap();
+        let moment = std::time::Duration::from_millis(300);
+        let few = |state: &mut State| state.reads.waiting <= count;
+        !self.0.changed.wait_timeout_while(state, moment, few).unwrap().1.timed_out()
     }
 
     /// What reads answer from now on.
