@@ -222,3 +222,21 @@ async fn of_a_key_that_is_written_twice_the_last_value_stays() {
     let removed = bench.tiered.remove_many(&keys, Condition::Always).await.unwrap();
     assert_eq!(removed, [DeleteStatus::Deleted(2), DeleteStatus::Missing]);
 }
+
+#[tokio::test]
+async fn after_a_batch_that_failed_in_both_layers_neither_is_trusted() {
+    let bench = Bench::new();
+    let old = entries(&[("a", "old"), ("b", "old")]);
+    bench.tiered.write_many(old, Condition::Always).await.unwrap();
+    for layer in [&bench.l1, &bench.l2] {
+        layer.fail(Op::Write);
+    }
+    let new = entries(&[("a", "new"), ("b", "new")]);
+    assert!(bench.tiered.write_many(new, Condition::Always).await.is_err());
+    for layer in [&bench.l1, &bench.l2] {
+        layer.recover();
+    }
+    for k in ["a", "b"] {
+        assert_eq!(data(&*bench.tiered, k).await, None, "nobody knows which value {k} has");
+    }
+}

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder::cache::{Cache, Loaded, PutOptions, Tag};
-use larder_core::SharedTier;
+use larder_core::{ManualClock, SharedTier};
+use tokio::task::JoinHandle;
 
-use super::{Bench, bytes, payload, records, red, settle};
-use crate::scripted::{Op, When, key};
+use super::{Bench, Given, Loader, bytes, payload, records, red, settle};
+use crate::scripted::{Op, Scripted, When, key};
 
 /// The four ways to say that what is being loaded is out of date.
 #[derive(Clone, Copy, Debug)]
@@ -218,4 +219,62 @@ async fn a_newer_value_of_another_process_stays() {
     assert_eq!(payload(asking.await.unwrap()), Some(bytes("OURS")));
     assert_eq!(bench.get("k").await, Some(bytes("THEIRS")));
     assert_eq!(bench.stats().superseded_loads, 1);
+}
+
+/// A cache over one plain tier, which has no order of its own and decides no conditions.
+fn plain() -> (Scripted, Cache<Bytes>, Loader) {
+    let clock = ManualClock::default();
+    let store = Scripted::new("plain", &clock).without_conditions();
+    let tier = SharedTier::new(records(&store, &clock));
+    let cache = Cache::builder(tier).clock(clock.shared()).build();
+    (store, cache, Loader::default())
+}
+
+fn ask(cache: &Cache<Bytes>, loader: &Loader) -> JoinHandle<Given> {
+    let (cache, load) = (cache.clone(), loader.load());
+    tokio::spawn(async move { cache.get_or_load(key("k"), load).await })
+}
+
+fn remove(cache: &Cache<Bytes>) -> JoinHandle<()> {
+    let cache = cache.clone();
+    tokio::spawn(async move { drop(cache.remove(key("k")).await) })
+}
+
+#[tokio::test]
+async fn every_change_waits_for_a_load_that_is_landing_in_a_tier_without_order() {
+    let (store, cache, loader) = plain();
+    let held = store.hold(Op::Write, When::Before);
+    let _asking = ask(&cache, &loader);
+    settle().await;
+    loader.answer(0, old()).await;
+    let removing = [remove(&cache), remove(&cache)];
+    settle().await;
+    assert!(removing.iter().all(|removing| !removing.is_finished()), "it overtakes the load");
+    drop(held);
+    for removing in removing {
+        removing.await.unwrap();
+    }
+    assert!(cache.get(key("k")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_later_load_waits_for_one_that_is_landing_in_a_tier_without_order() {
+    let (store, cache, loader) = plain();
+    let held = store.hold(Op::Write, When::Before);
+    let _asking = ask(&cache, &loader);
+    settle().await;
+    loader.answer(0, old()).await;
+    // It takes the first load out of the way of later callers, and goes.
+    let removing = remove(&cache);
+    settle().await;
+    removing.abort();
+    settle().await;
+    let later = ask(&cache, &loader);
+    settle().await;
+    loader.answer(1, bytes("NEW")).await;
+    drop(held);
+    settle().await;
+    assert_eq!(payload(later.await.unwrap()), Some(bytes("NEW")));
+    let left = cache.get(key("k")).await.unwrap().map(|hit| hit.value);
+    assert_eq!(left, Some(bytes("NEW")));
 }
