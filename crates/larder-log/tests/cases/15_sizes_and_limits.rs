@@ -44,7 +44,7 @@ fn limits_shed_puts_and_let_replacements_and_deletes_pass() {
 #[test]
 fn callers_that_come_at_once_do_not_pass_the_limit_together() {
     const LIMIT: u64 = 4;
-    for round in 0..3000 {
+    for round in 0..800 {
         let disk = SimDisk::new(round);
         let limited = LogOptions { max_entries: Some(LIMIT), ..options() };
         let (log, mut committer) =
