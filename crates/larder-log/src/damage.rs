@@ -14,6 +14,8 @@ pub enum DamageKind {
     Unidentified,
     /// The header block of a segment; its records were read nevertheless.
     SegmentHeader,
+    /// The footer of a segment, or its seal; the segment was read as a whole instead.
+    Footer,
     /// A segment file is gone.
     Vanished,
     /// A segment file is shorter than what had been written to it.
@@ -32,7 +34,7 @@ impl DamageKind {
     /// Whether it concerns whole files: then the log takes no puts until it is acknowledged.
     pub fn is_structural(self) -> bool {
         match self {
-            Self::Payload | Self::Unidentified | Self::SegmentHeader => false,
+            Self::Payload | Self::Unidentified | Self::SegmentHeader | Self::Footer => false,
             Self::Vanished
             | Self::CutShort
             | Self::Foreign
@@ -49,6 +51,7 @@ impl std::fmt::Display for DamageKind {
             Self::Payload => "payload fails its checksum",
             Self::Unidentified => "unreadable records",
             Self::SegmentHeader => "unreadable segment header, its records were read",
+            Self::Footer => "unreadable segment footer, the segment was read instead",
             Self::Vanished => "segment file is missing",
             Self::CutShort => "segment file is cut short",
             Self::Foreign => "segment file belongs to another log",

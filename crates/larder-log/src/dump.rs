@@ -32,7 +32,7 @@ pub enum DumpItem {
         offset: u64,
         /// Its position in the log.
         lsn: u64,
-        /// What it is: `put`, `delete`, `commit`, `abort` or `seal`.
+        /// What it is: `put`, `delete`, `commit`, `abort`, `footer` or `seal`.
         kind: &'static str,
         /// Whose record it is, for puts and deletes.
         slot: Option<Slot>,
@@ -87,6 +87,7 @@ fn record(segment: u64, frame: &Frame) -> DumpItem {
         ),
         Body::Abort(ranges) => format!("{ranges:?}"),
         Body::Seal(seal) => format!("positions {} to {}", seal.min_lsn, seal.max_lsn),
+        Body::Footer(_) => "what the segment holds".to_owned(),
         Body::Delete(0) | Body::None => String::new(),
         Body::Delete(oldest) => format!("since {oldest}"),
     };
@@ -100,6 +101,7 @@ fn record(segment: u64, frame: &Frame) -> DumpItem {
             Kind::Commit => "commit",
             Kind::Abort => "abort",
             Kind::Seal => "seal",
+            Kind::Footer => "footer",
         },
         slot: matches!(header.kind, Kind::Put | Kind::Delete).then_some(header.slot),
         len: header.payload_len,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::Slot;
 use crate::batch::Op;
+use crate::footer::Hints;
 use crate::index::{Index, Location};
 use crate::record::{
     Commit, FLAG_REPLACES, HEADER_LEN, Header, Kind, encode_abort, encode_delete, frame_len,
@@ -35,6 +36,8 @@ pub(crate) struct Group {
     pub(crate) tombstones: Vec<(u64, u64, u64)>,
     /// Bytes of the puts.
     pub(crate) put_bytes: u64,
+    /// What the group adds to the footer of its segment.
+    pub(crate) hints: Hints,
 }
 
 /// Where the next frame goes and which position it gets.
@@ -67,7 +70,7 @@ enum Part {
 }
 
 impl Group {
-    pub(crate) fn new(place: Place) -> Self {
+    pub(crate) fn new(place: Place, hints: Hints) -> Self {
         Self {
             inline: Vec::new(),
             parts: Vec::new(),
@@ -79,6 +82,7 @@ impl Group {
             effects: Vec::new(),
             tombstones: Vec::new(),
             put_bytes: 0,
+            hints,
         }
     }
 
@@ -128,7 +132,7 @@ impl Group {
         let header = Header::control(Kind::Abort, lsn, &payload);
         let oldest = ranges.iter().map(|(first, _)| *first).min().unwrap_or(0);
         self.tombstones.push((oldest, lsn, header.frame_len()));
-        self.push(&header, &payload);
+        self.push(&header, &payload, ranges);
     }
 
     /// Adds the commit that makes the group whole. After this only [`Self::parts`] makes sense.
@@ -140,7 +144,7 @@ impl Group {
             headers_crc: self.headers_crc,
         };
         let payload = commit.encode();
-        self.push(&Header::control(Kind::Commit, self.place.lsn, &payload), &payload);
+        self.push(&Header::control(Kind::Commit, self.place.lsn, &payload), &payload, &[]);
         self.close_inline();
     }
 
@@ -172,9 +176,9 @@ impl Group {
             Location::new(self.place.segment, self.place.offset, header.payload_len, header.lsn);
         self.put_bytes += header.frame_len();
         if payload.len() <= INLINE_MAX {
-            self.push(&header, payload);
+            self.push(&header, payload, &[]);
         } else {
-            self.push_header(&header);
+            self.push_header(&header, &[]);
             self.close_inline();
             self.parts.push(Part::Payload(payload.clone()));
             let padded = self.inline.len() + padding(payload.len());
@@ -188,20 +192,21 @@ impl Group {
         let lsn = self.place.lsn;
         let header = Header { slot, ..Header::control(Kind::Delete, lsn, &payload) };
         self.tombstones.push((oldest, lsn, header.frame_len()));
-        self.push(&header, &payload);
+        self.push(&header, &payload, &[(oldest, 0)]);
     }
 
-    fn push(&mut self, header: &Header, payload: &[u8]) {
-        self.push_header(header);
+    fn push(&mut self, header: &Header, payload: &[u8], says: &[(u64, u64)]) {
+        self.push_header(header, says);
         self.inline.extend_from_slice(payload);
         let padded = self.inline.len() + padding(payload.len());
         self.inline.resize(padded, 0);
     }
 
-    fn push_header(&mut self, header: &Header) {
+    fn push_header(&mut self, header: &Header, says: &[(u64, u64)]) {
         let bytes = header.encode(self.place.seed);
-        self.headers_crc =
-            crc32c::crc32c_append(self.headers_crc, &header_crc(&bytes).to_le_bytes());
+        let crc = header_crc(&bytes);
+        self.headers_crc = crc32c::crc32c_append(self.headers_crc, &crc.to_le_bytes());
+        self.hints.push(header, crc, says);
         self.count += 1;
         self.inline.extend_from_slice(&bytes);
         self.place.offset += header.frame_len();

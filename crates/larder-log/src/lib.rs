@@ -33,6 +33,7 @@ mod damage;
 mod dump;
 mod error;
 mod folder;
+mod footer;
 mod group;
 mod health;
 mod index;

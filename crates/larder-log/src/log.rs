@@ -142,7 +142,7 @@ impl Log {
         let options = options.clamped();
         let begun = clock::now();
         let lock = folder::prepare(&*io, path, &options)?;
-        let mut opened = recover::open(&io, path)?;
+        let mut opened = recover::open(&io, path, options.verify_on_open)?;
         opened.recovery.duration = clock::now().saturating_sub(begun);
         let recovery = opened.recovery;
         let health = Health::default();

@@ -5,6 +5,7 @@ use std::time::Duration;
 /// Settings of [`Log::open`](crate::Log::open). Every field has a default; none is stored on disk,
 /// so they may differ from one open to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent settings, each with a name")]
 pub struct LogOptions {
     /// Bytes after which a segment file is sealed and the next one begun. Default 64 MiB, at least
     /// 4 KiB. A batch that is larger gets a segment of its own.
@@ -37,6 +38,10 @@ pub struct LogOptions {
     /// Reserve disk blocks ahead of the writes, so that a full disk refuses a batch before any of
     /// it is written. Default true; a file system that cannot is not an error.
     pub preallocate: bool,
+    /// Read every byte of every segment while opening, instead of their footers, so that all damage
+    /// to entries is known once the log is open. Default false: it is found when an entry is read or
+    /// copied, and opening takes a time that depends on the number of entries only.
+    pub verify_on_open: bool,
     /// Create the folder and an empty log when there is none. Default true.
     pub create_missing: bool,
 }
@@ -72,6 +77,7 @@ impl Default for LogOptions {
             auto_compact: true,
             recycle_bytes: 320 << 20,
             preallocate: true,
+            verify_on_open: false,
             create_missing: true,
         }
     }

@@ -22,16 +22,19 @@ pub(crate) enum Kind {
     Abort = 4,
     /// The segment ends here. Payload: [`Seal`].
     Seal = 5,
+    /// What the segment holds, in short, before its seal. Payload: see [`crate::footer`].
+    Footer = 6,
 }
 
 impl Kind {
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Put,
             2 => Self::Delete,
             3 => Self::Commit,
             4 => Self::Abort,
             5 => Self::Seal,
+            6 => Self::Footer,
             _ => return None,
         })
     }
@@ -55,13 +58,16 @@ pub(crate) struct Header {
 impl Header {
     /// A header of a frame that belongs to no slot.
     pub(crate) fn control(kind: Kind, lsn: u64, payload: &[u8]) -> Self {
+        let slot = Slot { namespace: 0, id: [0; 16] };
+        Self { kind, flags: 0, slot, payload_len: 0, payload_crc: 0, lsn }.of(payload)
+    }
+
+    /// The same header for this payload.
+    pub(crate) fn of(self, payload: &[u8]) -> Self {
         Self {
-            kind,
-            flags: 0,
-            slot: Slot { namespace: 0, id: [0; 16] },
             payload_len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
             payload_crc: crc32c::crc32c(payload),
-            lsn,
+            ..self
         }
     }
 
@@ -176,33 +182,41 @@ impl Commit {
 pub(crate) struct Seal {
     /// Offset of the seal frame itself.
     pub(crate) offset: u64,
-    /// Frames before it.
+    /// Frames before it, its footer not counted.
     pub(crate) frames: u64,
     /// Lowest position in the segment.
     pub(crate) min_lsn: u64,
-    /// Highest position in the segment, the seal not counted.
+    /// Highest position in the segment, those of footer and seal not counted.
     pub(crate) max_lsn: u64,
+    /// Offset of the footer; 0 when there is none.
+    pub(crate) footer: u64,
+    /// Checksum over the header checksums of the frames that are counted.
+    pub(crate) headers_crc: u32,
 }
 
 impl Seal {
-    pub(crate) const LEN: usize = 32;
+    pub(crate) const LEN: usize = 48;
 
     pub(crate) fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        bytes[..8].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.frames.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.min_lsn.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.max_lsn.to_le_bytes());
+        let numbers = [self.offset, self.frames, self.min_lsn, self.max_lsn, self.footer];
+        for (at, number) in numbers.into_iter().enumerate() {
+            bytes[at * 8..at * 8 + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        bytes[40..44].copy_from_slice(&self.headers_crc.to_le_bytes());
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
+        let number = |at: usize| u64::from_le_bytes(take(bytes, at));
         Some(Self {
-            offset: u64::from_le_bytes(take(bytes, 0)),
-            frames: u64::from_le_bytes(take(bytes, 8)),
-            min_lsn: u64::from_le_bytes(take(bytes, 16)),
-            max_lsn: u64::from_le_bytes(take(bytes, 24)),
+            offset: number(0),
+            frames: number(8),
+            min_lsn: number(16),
+            max_lsn: number(24),
+            footer: number(32),
+            headers_crc: u32::from_le_bytes(take(bytes, 40)),
         })
     }
 }

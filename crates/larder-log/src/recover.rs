@@ -6,33 +6,36 @@
 //! tail counts up to the mark. A crash anywhere in between leaves the old state, and the next open
 //! does it all again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::OpenError;
 use crate::damage::{Damage, DamageKind};
-use crate::group::COMMIT_BYTES;
-use crate::index::{Index, Location};
-use crate::io::{File, Io, cannot_allocate, read_full};
+use crate::footer::Hints;
+use crate::index::Index;
+use crate::io::{Io, read_full};
 use crate::manifest::{self, Listed, Manifest, ManifestFault};
 use crate::record::{self, HEADER_LEN, Header, Kind};
 use crate::recycle::{self, FreeFile};
-use crate::scan::{Body, Event, Frame, scan};
+use crate::scan::{Event, Frame, scan};
 use crate::segment::{self, FRAMES_START, Origin, Segment, SegmentHeader};
 use crate::spare;
 use crate::tail::{self, Tail};
 use crate::writer::{Active, Start, write_header};
-use crate::{OpenError, Slot};
 
 mod copier;
 mod inventory;
+mod renew;
+mod replay;
+mod sealed;
 
-use copier::Copier;
 pub(crate) use inventory::{Found, Inventory};
 pub(crate) use inventory::{LOCK, QUARANTINE};
+use replay::Replay;
 
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +45,13 @@ pub struct Recovery {
     pub clean: bool,
     /// The log did not exist and was created.
     pub created: bool,
-    /// Segment files that were read.
+    /// Segment files that are there.
     pub segments: u64,
+    /// Those of them whose footers were read instead of them.
+    pub footers: u64,
+    /// Those that were complete and had to be read as a whole nevertheless: the process died while
+    /// they were appended to, or their footers cannot be believed.
+    pub walked: u64,
     /// Records that were read: puts, deletes and what holds them together.
     pub records: u64,
     /// Entries that are there.
@@ -72,8 +80,9 @@ pub(crate) struct Opened {
     pub(crate) recovery: Recovery,
 }
 
-/// Reads the folder, which is locked, and brings it into a state to go on from.
-pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path) -> Result<Opened, OpenError> {
+/// Reads the folder, which is locked, and brings it into a state to go on from. `full`: reads every
+/// byte of it.
+pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path, full: bool) -> Result<Opened, OpenError> {
     let failed = |action| move |error| OpenError::io(action, dir, error);
     let inventory = Inventory::take(&**io, dir)?;
     let Some(mut inventory) = inventory else { return create(&**io, dir) };
@@ -89,36 +98,26 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path) -> Result<Opened, OpenError> {
     }
     inventory.manifest.void.clear();
     let mut loader = Loader {
-        index: Index::new(u64::from_le_bytes(record::take(&inventory.manifest.store, 0))),
+        replay: Replay::new(u64::from_le_bytes(record::take(&inventory.manifest.store, 0))),
         segments: HashMap::new(),
-        deletes: HashMap::new(),
-        aborted: BTreeMap::new(),
         damage: inventory.damage.clone(),
         free: std::mem::take(&mut inventory.free),
         recovery: Recovery::default(),
         max_lsn: inventory.manifest.next_lsn.max(1) - 1,
     };
-    // Copies first, then from the newest to the oldest: cancellings are met before what they cancel.
-    let (copies, mut written): (Vec<_>, Vec<_>) =
-        inventory.found.into_iter().partition(|found| found.header.origin == Origin::Compaction);
-    for found in &copies {
-        loader.load_sealed(found).map_err(failed("read a segment in"))?;
-    }
-    written.sort_by_key(|found| std::cmp::Reverse(found.header.id));
-    let tail_at = written.iter().position(|found| found.is_tail);
-    let tail = tail_at.map(|at| written.remove(at));
-    let tail = match tail {
-        Some(found) => Some(loader.read_tail(found, &inventory.manifest).map_err(failed("read"))?),
+    let (mut tails, sealed): (Vec<_>, Vec<_>) =
+        inventory.found.into_iter().partition(|found| found.is_tail);
+    let manifest = inventory.manifest;
+    let sealed = loader.read_sealed(&sealed, full).map_err(failed("read a segment in"))?;
+    let tail = match tails.pop() {
+        Some(found) => Some(loader.read_tail(found, &manifest).map_err(failed("read"))?),
         None => None,
     };
-    let manifest = inventory.manifest;
     match tail {
-        Some(OpenTail { found, divided, clean: true }) => {
-            loader.go_on(&found, &divided, &written, manifest)
-        }
+        Some(tail) if tail.clean => loader.go_on(dir, &tail, sealed, manifest),
         tail => {
             spare::spend(&**io, dir);
-            loader.begin_anew(&**io, dir, tail, &written, manifest)
+            loader.begin_anew(&**io, dir, tail, sealed, manifest)
         }
     }
 }
@@ -165,6 +164,7 @@ fn create(io: &dyn Io, dir: &Path) -> Result<Opened, OpenError> {
                 offset: FRAMES_START,
                 allocated: FRAMES_START,
                 recycled: false,
+                hints: Hints::default(),
             },
             next_lsn: 1,
             clean: false,
@@ -182,14 +182,10 @@ struct OpenTail {
     clean: bool,
 }
 
+/// A log that is being opened.
 struct Loader {
-    index: Index,
+    replay: Replay,
     segments: HashMap<u32, Arc<Segment>>,
-    /// The highest delete of each slot that was met so far.
-    deletes: HashMap<Slot, u64>,
-    /// Ranges of positions that never happened, last by first. No two of them overlap, and there
-    /// may be many: a disk that stalls has everybody give up.
-    aborted: BTreeMap<u64, u64>,
     damage: Vec<Damage>,
     free: Vec<FreeFile>,
     recovery: Recovery,
@@ -197,26 +193,6 @@ struct Loader {
 }
 
 impl Loader {
-    /// A segment that was synced as a whole: every sound record counts, all else is damage.
-    fn load_sealed(&mut self, found: &Found) -> io::Result<()> {
-        let segment = self.new_segment(found, found.limit, true);
-        let scan = scan(&*found.file, segment.seed, FRAMES_START, found.limit)?;
-        let mut frames = Vec::with_capacity(scan.events.len());
-        let mut reached = FRAMES_START;
-        for event in scan.events {
-            reached = reached.max(event.end());
-            match event {
-                Event::Frame(frame) => frames.push(frame),
-                Event::Damage { from, to } => self.report_range(&segment, from, to),
-            }
-        }
-        if reached < found.limit && found.limit_is_exact {
-            self.report_range(&segment, reached, found.limit);
-        }
-        self.apply(&segment, &frames);
-        Ok(())
-    }
-
     fn read_tail(&mut self, found: Found, manifest: &Manifest) -> io::Result<OpenTail> {
         let seed = record::seed(&manifest.store, found.header.id);
         let clean = is_clean(&found, manifest)?;
@@ -229,202 +205,8 @@ impl Loader {
         }
         let floor = if clean { manifest.next_lsn.saturating_sub(1) } else { manifest.durable_lsn };
         let divided = tail::divide(scan, &found.header, floor);
+        self.replay.note_aborts(divided.below.iter().chain(&divided.above));
         Ok(OpenTail { found, divided, clean })
-    }
-
-    /// After a clean shut-down: the tail is appended to as if nothing had happened.
-    fn go_on(
-        mut self,
-        found: &Found,
-        divided: &Tail,
-        written: &[Found],
-        manifest: Manifest,
-    ) -> Result<Opened, OpenError> {
-        let end = manifest.clean_end;
-        let segment = self.new_segment(found, end, false);
-        self.report_tail(&segment, &divided.corrupt);
-        self.apply(&segment, &divided.below);
-        self.load_rest(written, found.dir())?;
-        self.recovery.clean = true;
-        // Blocks that were left to deletes at the shut-down, or that the file had before.
-        let allocated = found.file.size().unwrap_or(end).max(end);
-        let recycled = found.header.recycled;
-        let start = Start {
-            active: Active { segment, offset: end, allocated, recycled },
-            next_lsn: self.max_lsn + 1,
-            clean: true,
-        };
-        Ok(self.finish(manifest, start))
-    }
-
-    /// After anything else: what lies above the mark is made durable in a new segment.
-    fn begin_anew(
-        mut self,
-        io: &dyn Io,
-        dir: &Path,
-        tail: Option<OpenTail>,
-        written: &[Found],
-        mut manifest: Manifest,
-    ) -> Result<Opened, OpenError> {
-        let failed = |error| OpenError::io("recover", dir, error);
-        let mut divided = Tail { durable_lsn: manifest.durable_lsn, ..Tail::default() };
-        let mut old = None;
-        if let Some(OpenTail { found, divided: mut parts, .. }) = tail {
-            std::mem::swap(&mut divided, &mut parts);
-            // A payload may be cut off: it does not make the segment longer than its file.
-            let end = divided.below_end.min(found.file.size().map_err(failed)?).max(FRAMES_START);
-            let segment = self.new_segment(&found, end, true);
-            self.recovery.torn_bytes = divided.torn_bytes;
-            old = Some((found, segment));
-        }
-        // The copies keep their positions; their commit, if any, gets the next one.
-        let commit_lsn = self.max_lsn + 1;
-        let copies = !divided.above.is_empty();
-        let base_lsn = if copies { commit_lsn + 1 } else { commit_lsn };
-        let id = manifest.next_segment;
-        let header = SegmentHeader {
-            store: manifest.store,
-            id,
-            base_lsn,
-            as_of_lsn: 0,
-            origin: if copies { Origin::Recovery } else { Origin::Log },
-            recycled: false,
-        };
-        let short_id =
-            u32::try_from(id).map_err(|_| failed(io::Error::other("segment ids are used up")))?;
-        let path = segment::path(dir, id);
-        let mut free = std::mem::take(&mut self.free);
-        let file = recycle::with_room(io, dir, &mut free, || io.create(&path)).map_err(failed)?;
-        let copied_bytes: u64 = divided.above.iter().map(|frame| frame.header.frame_len()).sum();
-        recycle::with_room(io, dir, &mut free, || reserve(&*file, copied_bytes)).map_err(failed)?;
-        self.free = free;
-        write_header(&*file, &header).map_err(failed)?;
-        let mut moved = Vec::new();
-        let mut end = FRAMES_START;
-        if let Some((found, _)) = old.as_ref().filter(|_| copies) {
-            let mut output = Copier::new(&*file, record::seed(&manifest.store, id));
-            for frame in &divided.above {
-                moved.push(output.copy(&*found.file, frame).map_err(failed)?);
-            }
-            end = output.commit(commit_lsn, divided.durable_lsn, &moved).map_err(failed)?;
-            file.sync().map_err(failed)?;
-            self.max_lsn = commit_lsn;
-        }
-        io.sync_dir(dir).map_err(failed)?;
-        let active = Arc::new(Segment::new(&header, short_id, file, end, false));
-        self.segments.insert(short_id, Arc::clone(&active));
-        self.recovery.rewritten = moved.len() as u64;
-        self.apply(&active, &moved);
-        if let Some((_, segment)) = &old {
-            self.report_tail(segment, &divided.corrupt);
-            self.apply(segment, &divided.below);
-        }
-        self.load_rest(written, dir)?;
-        let retired = self
-            .retire_tail(old.as_ref().map(|(found, segment)| (found, &**segment)), &mut manifest);
-        manifest.segments.push(listed_active(&header));
-        manifest.next_segment = id + 1;
-        manifest.durable_lsn = self.max_lsn;
-        manifest.next_lsn = self.max_lsn + 1;
-        manifest.clean_end = 0;
-        manifest.store(io, dir).map_err(|fault| failed(fault.into_error()))?;
-        for id in retired {
-            let gone = io.unlink(&segment::path(dir, id)).and_then(|()| io.sync_dir(dir));
-            if gone.is_ok() {
-                manifest.void.retain(|void| *void != id);
-            }
-        }
-        let start = Start {
-            active: Active { segment: active, offset: end, allocated: end, recycled: false },
-            next_lsn: self.max_lsn + 1,
-            clean: false,
-        };
-        Ok(self.finish(manifest, start))
-    }
-
-    /// Notes where the old tail ends now; one that holds nothing is retired at once.
-    fn retire_tail(
-        &mut self,
-        old: Option<(&Found, &Segment)>,
-        manifest: &mut Manifest,
-    ) -> Vec<u64> {
-        let mut retired = Vec::new();
-        manifest.segments.retain_mut(|listed| {
-            match old {
-                Some((found, segment)) if found.header.id == listed.id => {
-                    let end = segment.end.load(Ordering::Relaxed);
-                    if end <= FRAMES_START {
-                        self.segments.remove(&segment.id);
-                        retired.push(listed.id);
-                        return false;
-                    }
-                    let (min_lsn, max_lsn) = segment.lsn_range();
-                    listed.end = end;
-                    listed.min_lsn = min_lsn;
-                    listed.max_lsn_and_origin = (max_lsn, found.header.origin);
-                }
-                // The tail's file is damaged as a whole: it stays listed until that is accepted.
-                _ if listed.end == 0 => listed.end = FRAMES_START,
-                _ => {}
-            }
-            true
-        });
-        manifest.void.extend(&retired);
-        retired
-    }
-
-    fn load_rest(&mut self, written: &[Found], dir: &Path) -> Result<(), OpenError> {
-        for found in written {
-            self.load_sealed(found)
-                .map_err(|error| OpenError::io("read a segment in", dir, error))?;
-        }
-        Ok(())
-    }
-
-    /// Brings the records of a segment into the index, the newest first.
-    fn apply(&mut self, segment: &Segment, frames: &[Frame]) {
-        self.recovery.records += frames.len() as u64;
-        for frame in frames.iter().rev() {
-            let (slot, lsn) = (frame.header.slot, frame.header.lsn);
-            self.max_lsn = self.max_lsn.max(lsn);
-            segment.cover(lsn);
-            match frame.header.kind {
-                Kind::Put => {
-                    segment.put_bytes.fetch_add(frame.header.frame_len(), Ordering::Relaxed);
-                    let dead = self.deletes.get(&slot).is_some_and(|delete| *delete > lsn);
-                    if !dead && !self.is_aborted(segment, lsn) {
-                        self.index.put_if_newer(slot, locate(segment, frame));
-                    }
-                }
-                Kind::Delete => {
-                    let oldest = if let Body::Delete(oldest) = frame.body { oldest } else { 0 };
-                    segment.cover_tombstone(oldest, lsn, frame.header.frame_len());
-                    if !self.is_aborted(segment, lsn) {
-                        let newest = self.deletes.entry(slot).or_default();
-                        *newest = lsn.max(*newest);
-                        self.index.remove_if_older(&slot, lsn);
-                    }
-                }
-                Kind::Abort => self.apply_abort(segment, frame),
-                Kind::Commit | Kind::Seal => {}
-            }
-        }
-    }
-
-    fn apply_abort(&mut self, segment: &Segment, frame: &Frame) {
-        let Body::Abort(ranges) = &frame.body else {
-            self.report_range(segment, frame.offset, frame.end());
-            return;
-        };
-        let oldest = ranges.iter().map(|(first, _)| *first).min().unwrap_or(0);
-        segment.cover_abort(oldest, frame.header.lsn, frame.header.frame_len());
-        self.aborted.extend(ranges.iter().copied());
-    }
-
-    /// Compaction never copies what was given up, so its copies are never meant.
-    fn is_aborted(&self, segment: &Segment, lsn: u64) -> bool {
-        segment.origin != Origin::Compaction
-            && self.aborted.range(..=lsn).next_back().is_some_and(|(_, last)| lsn <= *last)
     }
 
     fn new_segment(&mut self, found: &Found, end: u64, sealed: bool) -> Arc<Segment> {
@@ -439,27 +221,31 @@ impl Loader {
         segment
     }
 
-    fn report_tail(&mut self, segment: &Segment, corrupt: &[(u64, u64)]) {
-        for (from, to) in corrupt {
+    fn report_tail(&mut self, segment: &Segment, divided: &Tail) {
+        for (from, to) in &divided.corrupt {
             self.report_range(segment, *from, *to);
+        }
+        let is_lost = |frame: &&Frame| frame.header.kind == Kind::Abort && !frame.payload_ok;
+        for frame in divided.below.iter().filter(is_lost) {
+            self.report_range(segment, frame.offset, frame.end());
         }
     }
 
     fn report_range(&mut self, segment: &Segment, from: u64, to: u64) {
+        self.report(segment, (from, to), DamageKind::Unidentified);
+    }
+
+    fn report(&mut self, segment: &Segment, (from, to): (u64, u64), what: DamageKind) {
         segment.damaged.store(true, Ordering::Relaxed);
-        self.damage.push(Damage {
-            slot: None,
-            segment: u64::from(segment.id),
-            offset: from,
-            bytes: to - from,
-            what: DamageKind::Unidentified,
-        });
+        let (segment, bytes) = (u64::from(segment.id), to - from);
+        self.damage.push(Damage { slot: None, segment, offset: from, bytes, what });
     }
 
     /// Counts what the index points to, and reports those entries of it that are damaged.
     fn finish(mut self, manifest: Manifest, start: Start) -> Opened {
         let damage = &mut self.damage;
-        self.index.for_each(|slot, location| {
+        let index = self.replay.index;
+        index.for_each(|slot, location| {
             let Some(segment) = self.segments.get(&location.segment()) else { return };
             segment.live_bytes.fetch_add(location.frame_len(), Ordering::Relaxed);
             segment.live_records.fetch_add(1, Ordering::Relaxed);
@@ -477,35 +263,20 @@ impl Loader {
         damage.sort_by_key(|damage| (damage.segment, damage.offset));
         let structural = damage.iter().filter(|damage| damage.what.is_structural()).count();
         self.recovery.segments = self.segments.len() as u64;
-        self.recovery.entries = self.index.len();
+        self.recovery.records = self.replay.records.into_inner();
+        self.recovery.entries = index.len();
         self.recovery.corrupt = damage.len() as u64;
         self.recovery.structural = structural as u64;
         Opened {
             manifest,
             segments: self.segments,
-            index: self.index,
+            index,
             start,
             damage: self.damage,
             free: self.free,
             recovery: self.recovery,
         }
     }
-}
-
-/// Reserves what the header and copies of this size take.
-fn reserve(file: &dyn File, copied_bytes: u64) -> io::Result<()> {
-    match file.allocate(0, FRAMES_START + copied_bytes + COMMIT_BYTES) {
-        Err(error) if cannot_allocate(&error) => Ok(()),
-        reserved => reserved,
-    }
-}
-
-fn locate(segment: &Segment, frame: &Frame) -> Location {
-    let header = &frame.header;
-    Location::new(segment.id, frame.offset, header.payload_len, header.lsn)
-        .with_pre_open(true)
-        .with_replaced(header.flags & record::FLAG_REPLACES != 0)
-        .with_corrupt(!frame.payload_ok)
 }
 
 fn listed_active(header: &SegmentHeader) -> Listed {

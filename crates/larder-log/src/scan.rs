@@ -44,6 +44,8 @@ pub(crate) enum Body {
     Commit(Commit),
     Abort(Box<[(u64, u64)]>),
     Seal(Seal),
+    /// Only read where a folder is checked from outside.
+    Footer(Box<[u8]>),
 }
 
 /// What a walk met.
@@ -60,6 +62,20 @@ impl Event {
         match self {
             Self::Frame(frame) => frame.end(),
             Self::Damage { to, .. } => *to,
+        }
+    }
+
+    pub(crate) fn frame(&self) -> Option<&Frame> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::Damage { .. } => None,
+        }
+    }
+
+    pub(crate) fn into_frame(self) -> Option<Frame> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::Damage { .. } => None,
         }
     }
 
@@ -116,7 +132,8 @@ fn read_frame(window: &mut Window<'_>, seed: u32, at: u64) -> io::Result<Option<
         return Ok(Some(frame));
     }
     let payload_ok = window.crc(payload_at, header.payload_len)? == header.payload_crc;
-    let control = header.kind != Kind::Put && header.payload_len <= BODY_MAX;
+    let control =
+        !matches!(header.kind, Kind::Put | Kind::Footer) && header.payload_len <= BODY_MAX;
     let body = if payload_ok && control {
         decode_body(header.kind, window.get(payload_at, header.payload_len as usize)?)
     } else {
@@ -127,7 +144,8 @@ fn read_frame(window: &mut Window<'_>, seed: u32, at: u64) -> io::Result<Option<
 
 fn decode_body(kind: Kind, bytes: &[u8]) -> Body {
     match kind {
-        Kind::Put => Body::None,
+        // A footer is read from the end, and only where a segment need not be walked.
+        Kind::Put | Kind::Footer => Body::None,
         Kind::Delete => Body::Delete(decode_delete(bytes)),
         Kind::Commit => Commit::decode(bytes).map_or(Body::None, Body::Commit),
         Kind::Abort => Body::Abort(decode_abort(bytes).into_boxed_slice()),
@@ -143,7 +161,7 @@ fn find_header(window: &mut Window<'_>, seed: u32, mut at: u64) -> io::Result<Op
         let mut i = 0;
         while i + HEADER_LEN <= bytes.len() {
             // The kind byte rules out nearly everything before the checksum is worth computing.
-            if (1..=5).contains(&bytes[i + 4]) && Header::decode(&bytes[i..], seed).is_some() {
+            if (1..=6).contains(&bytes[i + 4]) && Header::decode(&bytes[i..], seed).is_some() {
                 return Ok(Some(at + i as u64));
             }
             i += STRIDE;

@@ -127,7 +127,9 @@ pub(crate) struct Segment {
     pub(crate) tombstone_bytes: AtomicU64,
     pub(crate) tombstone_oldest: AtomicU64,
     pub(crate) tombstone_newest: AtomicU64,
-    /// Some of them are aborts, which may cancel deletes, too.
+    /// Bytes of footer and seal.
+    pub(crate) tail_bytes: AtomicU64,
+    /// Some of the tombstones are aborts, which may cancel deletes, too.
     pub(crate) holds_aborts: AtomicBool,
     /// Damage was found in it: its file is moved aside, never unlinked.
     pub(crate) damaged: AtomicBool,
@@ -157,6 +159,7 @@ impl Segment {
             tombstone_bytes: AtomicU64::new(0),
             tombstone_oldest: AtomicU64::new(u64::MAX),
             tombstone_newest: AtomicU64::new(0),
+            tail_bytes: AtomicU64::new(0),
             holds_aborts: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
         }
@@ -192,6 +195,11 @@ impl Segment {
     /// Bytes of frames, dead or alive.
     pub(crate) fn data_bytes(&self) -> u64 {
         self.end.load(Ordering::Acquire).saturating_sub(FRAMES_START)
+    }
+
+    /// [`Self::data_bytes`] without footer and seal.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        self.data_bytes().saturating_sub(self.tail_bytes.load(Ordering::Relaxed))
     }
 
     /// Whether this segment may hold a put that a delete at `lsn`, reaching back to `oldest`, still

@@ -114,9 +114,11 @@ impl Divider {
                 self.tail.above.append(&mut self.group);
                 Step::On
             }
-            // A seal stands alone between groups.
-            Body::Seal(_) if self.group.is_empty() => Step::On,
-            _ if frame.header.kind == Kind::Seal || frame.header.kind == Kind::Commit => Step::Torn,
+            // Footer and seal stand alone behind the last group.
+            _ if matches!(frame.header.kind, Kind::Footer | Kind::Seal) => {
+                if self.group.is_empty() { Step::On } else { Step::Torn }
+            }
+            _ if frame.header.kind == Kind::Commit => Step::Torn,
             _ => {
                 self.group.push(frame);
                 Step::On

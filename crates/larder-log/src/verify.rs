@@ -15,6 +15,8 @@ use crate::tail;
 use crate::walk::Walk;
 use crate::{OpenError, Slot};
 
+mod footer;
+
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -162,16 +164,85 @@ fn visit_segment(
     bytes = bytes.max(if found.limit_is_exact { limit } else { 0 });
     take(Visit::Segment(id, bytes, true, found.header.origin));
     let reached = scan.events.last().map_or(scan.end, Event::end);
+    let data_end = end_of_records(&scan.events, found);
+    let (mut lost, told) = read_footer(&scan.events, seed);
+    let told = told.filter(|_| found.limit_is_exact);
     for event in scan.events {
         match event {
-            Event::Damage { from, to } => take(range(from, to)),
-            Event::Frame(frame) => take(Visit::Frame(id, frame)),
+            Event::Damage { from, .. } if data_end.is_some_and(|end| from >= end) => lost = true,
+            // The footer tells whose records were there.
+            Event::Damage { from, to } => match &told {
+                None => take(range(from, to)),
+                Some(told) => {
+                    let inside = told.iter().filter(|frame| (from..to).contains(&frame.offset));
+                    for frame in inside {
+                        let frame = Frame { payload_ok: false, ..frame.clone() };
+                        take(Visit::Frame(id, frame));
+                    }
+                }
+            },
+            Event::Frame(frame) if !frame.payload_ok && !is_record(&frame) => lost = true,
+            Event::Frame(frame) => {
+                let same =
+                    |told: &Frame| told.offset == frame.offset && told.header == frame.header;
+                lost |= told.as_ref().is_some_and(|told| {
+                    let at = told.binary_search_by_key(&frame.offset, |told| told.offset);
+                    is_record(&frame) && !at.is_ok_and(|at| same(&told[at]))
+                });
+                take(Visit::Frame(id, frame));
+            }
         }
     }
     if found.limit_is_exact && reached < limit {
-        take(range(reached, limit));
+        if data_end.is_some_and(|end| reached >= end) {
+            lost = true;
+        } else {
+            take(range(reached, limit));
+        }
+    }
+    if lost {
+        let what = DamageKind::Footer;
+        take(Visit::Damage(Damage { slot: None, segment: id, offset: 0, bytes: 0, what }));
     }
     Ok(false)
+}
+
+/// Where footer or seal begin in a sealed segment, where that is certain.
+fn end_of_records(events: &[Event], found: &Found) -> Option<u64> {
+    let frames = || events.iter().filter_map(Event::frame);
+    let seal = frames().find_map(|frame| match &frame.body {
+        Body::Seal(seal) if seal.footer == 0 => Some(seal.offset),
+        Body::Seal(seal) => Some(seal.footer),
+        _ => None,
+    });
+    let footer = frames().find(|frame| frame.header.kind == Kind::Footer);
+    seal.or(footer.map(|frame| frame.offset)).or_else(|| {
+        let last = frames().rfind(|frame| is_record(frame))?;
+        let ascending = found.header.origin != Origin::Compaction;
+        (ascending && found.max_lsn == last.header.lsn).then(|| last.end())
+    })
+}
+
+/// Whether there is a footer that does not fit its seal, and the frames of one that does.
+fn read_footer(events: &[Event], seed: u32) -> (bool, Option<Vec<Frame>>) {
+    let find = |kind| events.iter().filter_map(Event::frame).find(|f| f.header.kind == kind);
+    match (find(Kind::Footer), find(Kind::Seal).map(|seal| &seal.body)) {
+        (Some(frame), Some(Body::Seal(seal))) => {
+            let told = match &frame.body {
+                Body::Footer(payload) if frame.end() == seal.offset => {
+                    footer::read(payload, seal, seed)
+                }
+                _ => None,
+            };
+            (told.is_none(), told)
+        }
+        (None, Some(Body::Seal(seal))) => (seal.footer != 0, None),
+        (footer, _) => (footer.is_some(), None),
+    }
+}
+
+fn is_record(frame: &Frame) -> bool {
+    !matches!(frame.header.kind, Kind::Footer | Kind::Seal)
 }
 
 struct Checker {

@@ -101,6 +101,7 @@ impl<'a> Walk<'a> {
             Kind::Commit => Commit::decode(&small).map_or(Body::None, Body::Commit),
             Kind::Abort => Body::Abort(decode_abort(&small).into_boxed_slice()),
             Kind::Seal => Seal::decode(&small).map_or(Body::None, Body::Seal),
+            Kind::Footer => Body::Footer(small.into_boxed_slice()),
         };
         self.at = offset + header.frame_len();
         Ok(Event::Frame(Frame { offset, header, header_crc: header_crc(&raw), payload_ok, body }))

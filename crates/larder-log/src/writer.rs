@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::batch::Durability;
 use crate::clock;
 use crate::error::{is_no_space, is_out_of_resources};
+use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
 use crate::group::{BatchEffect, COMMIT_BYTES, Change, Group, Place, abort_bytes};
 use crate::io::{cannot_allocate, write_all};
 use crate::segment::{FRAMES_START, Segment};
@@ -25,7 +26,6 @@ mod create;
 mod roll;
 
 pub(crate) use create::{create_segment, discard_segment, write_header};
-pub(crate) use roll::SEAL_BYTES;
 
 /// A group is closed at this size, so that its answers do not wait for the rest of the queue.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
@@ -80,6 +80,8 @@ pub(crate) struct Active {
     pub(crate) allocated: u64,
     /// The file was written before, as another segment.
     pub(crate) recycled: bool,
+    /// What its footer will say.
+    pub(crate) hints: Hints,
 }
 
 /// Where a committer starts.
@@ -233,6 +235,7 @@ impl Committer {
     /// Writes what was taken, in as many groups as segments and control items make it.
     fn commit(&mut self, items: VecDeque<Item>, now: Duration) {
         let mut group: Vec<QueuedBatch> = Vec::new();
+        let mut ops = 0;
         let mut syncs: Vec<Arc<TicketState>> = Vec::new();
         let mut bytes = 0;
         for item in items {
@@ -242,11 +245,12 @@ impl Committer {
                         self.forget_pending(&batch);
                         continue;
                     }
-                    if !group.is_empty() && !self.fits(bytes + batch.bytes) {
+                    if !group.is_empty() && !self.fits(bytes + batch.bytes, ops + batch.ops.len()) {
                         let _ = self.write_group(std::mem::take(&mut group), now);
-                        bytes = 0;
+                        (bytes, ops) = (0, 0);
                     }
                     bytes += batch.bytes;
+                    ops += batch.ops.len();
                     group.push(batch);
                 }
                 Item::Sync(ticket) => {
@@ -256,7 +260,7 @@ impl Committer {
                 }
                 Item::Roll(ticket) => {
                     let _ = self.write_group(std::mem::take(&mut group), now);
-                    bytes = 0;
+                    (bytes, ops) = (0, 0);
                     if ticket.begin() {
                         self.answer_roll(&ticket);
                     }
@@ -352,15 +356,16 @@ impl Committer {
         now: Duration,
     ) -> Result<Vec<BatchEffect>, Fault> {
         let bytes = batches.iter().map(|batch| batch.bytes).sum::<u64>();
+        let ops = batches.iter().map(|batch| batch.ops.len()).sum();
         let only_deletes = batches.iter().all(|batch| batch.puts == 0);
-        if !self.fits(bytes) && self.active.offset > FRAMES_START {
+        if !self.fits(bytes, ops) && self.active.offset > FRAMES_START {
             match self.roll(bytes) {
                 // A full disk has no room for a new segment, but this one may have some for deletes.
                 Err(Fault::NoSpace | Fault::Refused(_)) if only_deletes => {}
                 rolled => rolled?,
             }
         }
-        let mut group = Group::new(self.place());
+        let mut group = Group::new(self.place(), self.active.hints.fork());
         if !self.aborts.is_empty() {
             group.push_abort(&self.aborts);
         }
@@ -379,6 +384,7 @@ impl Committer {
             self.active.segment.cover_tombstone(oldest, lsn, frame_len);
         }
         self.active.segment.put_bytes.fetch_add(group.put_bytes, Ordering::Relaxed);
+        self.active.hints.join(&group.hints);
         self.advance(group.next_place(), now);
         self.data_lsn = self.written_lsn;
         self.shared.counters.groups.fetch_add(1, Ordering::Relaxed);
@@ -408,7 +414,7 @@ impl Committer {
     /// Writes an empty group that says what is durable, and syncs it: a mark that the power takes
     /// along would leave rot in the last group looking like a torn write.
     fn write_mark(&mut self, now: Duration) -> Result<(), Fault> {
-        let mut group = Group::new(self.place());
+        let mut group = Group::new(self.place(), self.active.hints.fork());
         group.commit(self.durable_lsn);
         // It may go a little beyond the end of a full segment: better than not knowing.
         let durable = self.durable_lsn;
@@ -416,6 +422,7 @@ impl Committer {
             Err(Fault::NoSpace) => self.marked_lsn = durable,
             written => {
                 written?;
+                self.active.hints.join(&group.hints);
                 self.advance(group.next_place(), now);
                 self.marked_lsn = durable;
                 self.flush().map_err(Fault::Failed)?;
@@ -520,10 +527,12 @@ impl Committer {
         DELETE_RESERVE_MAX.min(self.shared.options.segment_bytes / 16)
     }
 
-    /// Whether a group with these bytes of batches can go into the present segment.
-    fn fits(&self, bytes: u64) -> bool {
-        let tail = COMMIT_BYTES + SEAL_BYTES + abort_bytes(self.aborts.len());
-        self.active.offset + bytes + tail <= self.shared.options.segment_bytes
+    /// Whether a group with these bytes and operations can go into the present segment.
+    fn fits(&self, bytes: u64, ops: usize) -> bool {
+        let footer = self.active.hints.footer_len() + ops as u64 * HINT_BYTES_MAX;
+        let tail = COMMIT_BYTES + footer + SEAL_BYTES + abort_bytes(self.aborts.len());
+        footer <= FOOTER_BYTES_MAX
+            && self.active.offset + bytes + tail <= self.shared.options.segment_bytes
     }
 
     fn place(&self) -> Place {

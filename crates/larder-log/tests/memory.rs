@@ -49,11 +49,14 @@ fn live() -> i64 {
     LIVE.load(Ordering::Relaxed)
 }
 
-/// What the log holds besides the index: the queue, one group's buffers, small tables.
+/// What the log holds besides the index: the queue, one group's buffers, the next footer, small tables.
 const BESIDES: i64 = 1 << 20;
 
 fn open(path: &Path) -> Log {
-    Log::open(path, LogOptions { auto_compact: false, ..LogOptions::default() }).unwrap()
+    // What the footer of the segment that is written will say is held, too: up to half its size.
+    let options =
+        LogOptions { segment_bytes: 1 << 20, auto_compact: false, ..LogOptions::default() };
+    Log::open(path, options).unwrap()
 }
 
 fn slot(n: u64) -> Slot {

@@ -4,13 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
 use crate::group::control_frame;
 use crate::io::{read_full, write_all};
-use crate::record::{HEADER_LEN, Kind, Seal, padding};
+use crate::record::{HEADER_LEN, Kind, header_crc, padding};
 use crate::scan::{Body, Frame};
 use crate::segment::{FRAMES_START, Origin, Segment, SegmentHeader};
 use crate::shared::Shared;
-use crate::writer::{SEAL_BYTES, create_segment, discard_segment};
+use crate::writer::{create_segment, discard_segment};
 
 /// Copies are read and written in pieces of this size; nothing larger is held in memory.
 const PIECE: usize = 256 << 10;
@@ -44,7 +45,7 @@ struct Open {
     /// Bytes that are not written yet, and where they go.
     piece: Vec<u8>,
     piece_at: u64,
-    frames: u64,
+    hints: Hints,
 }
 
 impl<'a> Output<'a> {
@@ -57,7 +58,7 @@ impl<'a> Output<'a> {
     pub(super) fn push(&mut self, victim: &Segment, frame: &Frame) -> Result<(), CopyFault> {
         let len = frame.header.frame_len();
         let limit = self.shared.options.segment_bytes;
-        if self.open.as_ref().is_some_and(|open| open.end() + len + SEAL_BYTES > limit) {
+        if self.open.as_ref().is_some_and(|open| !open.fits(len, limit)) {
             self.seal()?;
         }
         let mut open = match self.open.take() {
@@ -87,7 +88,7 @@ impl<'a> Output<'a> {
             recycled: false,
         };
         let (segment, _) = create_segment(self.shared, header)?;
-        Ok(Open { segment, piece: Vec::new(), piece_at: FRAMES_START, frames: 0 })
+        Ok(Open { segment, piece: Vec::new(), piece_at: FRAMES_START, hints: Hints::default() })
     }
 
     fn seal(&mut self) -> io::Result<()> {
@@ -114,9 +115,16 @@ impl Open {
         self.piece_at + self.piece.len() as u64
     }
 
+    /// Whether a frame of this length goes in, with what the footer says of it.
+    fn fits(&self, len: u64, limit: u64) -> bool {
+        let footer = self.hints.footer_len() + HINT_BYTES_MAX;
+        footer <= FOOTER_BYTES_MAX && self.end() + len + footer + SEAL_BYTES <= limit
+    }
+
     fn copy(&mut self, victim: &Segment, frame: &Frame) -> Result<(), CopyFault> {
         let header = &frame.header;
-        self.piece.extend_from_slice(&header.encode(self.segment.seed));
+        let encoded = header.encode(self.segment.seed);
+        self.piece.extend_from_slice(&encoded);
         let payload_len = header.payload_len as usize;
         let (mut done, mut crc) = (0, 0);
         while done < payload_len {
@@ -138,6 +146,8 @@ impl Open {
         }
         let padded = self.piece.len() + padding(payload_len);
         self.piece.resize(padded, 0);
+        let header_crc = header_crc(&encoded);
+        self.hints.push_frame(&Frame { header_crc, ..frame.clone() });
         self.count(frame);
         if self.piece.len() >= PIECE {
             self.flush()?;
@@ -146,7 +156,6 @@ impl Open {
     }
 
     fn count(&mut self, frame: &Frame) {
-        self.frames += 1;
         let (segment, lsn, len) = (&self.segment, frame.header.lsn, frame.header.frame_len());
         segment.cover(lsn);
         match (frame.header.kind, &frame.body) {
@@ -166,10 +175,14 @@ impl Open {
     }
 
     fn seal(&mut self) -> io::Result<()> {
-        let (min_lsn, max_lsn) = self.segment.lsn_range();
-        let seal = Seal { offset: self.end(), frames: self.frames, min_lsn, max_lsn };
-        let seal = control_frame(Kind::Seal, max_lsn, &seal.encode(), self.segment.seed);
-        self.piece.extend(seal);
+        let (footer, range) = (self.end(), self.segment.lsn_range());
+        let (seed, lsn) = (self.segment.seed, range.1);
+        let seal = self.hints.seal(footer, range);
+        if let Some(payload) = self.hints.payload() {
+            self.piece.extend(control_frame(Kind::Footer, lsn, payload, seed));
+        }
+        self.piece.extend(control_frame(Kind::Seal, lsn, &seal.encode(), seed));
+        self.segment.tail_bytes.store(self.end() - footer, Ordering::Relaxed);
         self.flush()?;
         self.segment.file.sync()?;
         self.segment.end.store(self.piece_at, Ordering::Release);

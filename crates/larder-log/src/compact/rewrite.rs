@@ -12,7 +12,6 @@ use crate::scan::{Event, Frame};
 use crate::segment::{self, FRAMES_START, Segment};
 use crate::shared::Shared;
 use crate::walk::Walk;
-use crate::writer::SEAL_BYTES;
 
 /// Why segments were not rewritten.
 pub(super) enum RewriteFault {
@@ -79,8 +78,7 @@ impl Shared {
         report: &mut CompactReport,
     ) -> Result<(), RewriteFault> {
         let output = self.copy_all(victims)?;
-        let held: u64 =
-            victims.iter().map(|victim| victim.data_bytes().saturating_sub(SEAL_BYTES)).sum();
+        let held: u64 = victims.iter().map(|victim| victim.record_bytes()).sum();
         if if_smaller && victims.len() < 2 && output.copied_bytes >= held {
             return Ok(());
         }
@@ -125,6 +123,7 @@ impl Shared {
         let path = segment::path(&self.dir, u64::from(victim.id));
         let unreadable = |error| Error::io("read", &path, error);
         let end = victim.end.load(Ordering::Acquire);
+        let records_end = FRAMES_START + victim.record_bytes();
         let mut walk =
             Walk::new(&*victim.file, victim.seed, FRAMES_START, end).map_err(unreadable)?;
         let (mut reached, mut corrupt) = (FRAMES_START, 0);
@@ -132,6 +131,8 @@ impl Shared {
             reached = event.end();
             let frame = match event {
                 Event::Frame(frame) => frame,
+                // Footer and seal are made anew.
+                Event::Damage { from, .. } if from >= records_end => continue,
                 Event::Damage { from, to } => {
                     corrupt += self.report_stretch(victim, (from, to)).max(1);
                     continue;
@@ -153,7 +154,7 @@ impl Shared {
                     false
                 }
                 Kind::Delete | Kind::Abort => self.needs(&frame, others),
-                Kind::Commit | Kind::Seal => false,
+                Kind::Commit | Kind::Footer | Kind::Seal => false,
             };
             // Once there is damage nothing will come of the copies, but all of it is to be found.
             if !needed || corrupt > 0 {
@@ -171,8 +172,8 @@ impl Shared {
                 }
             }
         }
-        if reached < end {
-            corrupt += self.report_stretch(victim, (reached, end)).max(1);
+        if reached < records_end {
+            corrupt += self.report_stretch(victim, (reached, records_end)).max(1);
         }
         if corrupt > 0 {
             victim.damaged.store(true, Ordering::Relaxed);

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::CompactMode;
+use crate::footer::{PUT_HINT_BYTES, SEAL_BYTES};
 use crate::segment::Segment;
 use crate::shared::Shared;
-use crate::writer::SEAL_BYTES;
 
 /// Dead bytes that are tolerated besides as many as are live, in segments.
 const SLACK_SEGMENTS: u64 = 2;
@@ -27,7 +27,8 @@ struct Figures {
     data: u64,
     /// Bytes of live records.
     live: u64,
-    /// Bytes that a rewrite would copy: the live ones, and the deletes when any may be needed.
+    /// Bytes that a rewrite would write: the live ones, the deletes when any may be needed, and about
+    /// what their footer takes.
     kept: u64,
     /// Its deletes may be needed.
     pinned: bool,
@@ -39,7 +40,9 @@ impl Figures {
         let live = segment.live_bytes.load(Ordering::Relaxed);
         let pinned = needs_tombstones(&segment, all);
         let tombstones = segment.tombstone_bytes.load(Ordering::Relaxed);
-        let kept = live + if pinned { tombstones } else { 0 };
+        // The copies have a footer, too; a delete is about twice as long as what that says of it.
+        let hints = segment.live_records.load(Ordering::Relaxed) * PUT_HINT_BYTES;
+        let kept = live + hints + if pinned { tombstones + tombstones / 2 } else { 0 };
         Self { segment, data, live, kept, pinned }
     }
 

@@ -58,7 +58,7 @@ fn frames_are_padded_to_eight_bytes() {
 fn bodies_round_trip() {
     let commit = Commit { first_lsn: 1, durable_lsn: 2, count: 3, headers_crc: 4 };
     assert_eq!(Commit::decode(&commit.encode()), Some(commit));
-    let seal = Seal { offset: 1, frames: 2, min_lsn: 3, max_lsn: 4 };
+    let seal = Seal { offset: 1, frames: 2, min_lsn: 3, max_lsn: 4, footer: 5, headers_crc: 6 };
     assert_eq!(Seal::decode(&seal.encode()), Some(seal));
     assert_eq!(decode_delete(&encode_delete(77)), 77);
     assert_eq!(decode_abort(&encode_abort(&[(1, 2), (9, 9)])), vec![(1, 2), (9, 9)]);

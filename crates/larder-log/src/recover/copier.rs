@@ -2,9 +2,10 @@
 
 use std::io;
 
+use crate::footer::Hints;
 use crate::group::control_frame;
 use crate::io::{File, read_full, write_all};
-use crate::record::{self, Commit, HEADER_LEN, Kind, header_crc};
+use crate::record::{self, Commit, HEADER_LEN, Header, Kind, header_crc, take};
 use crate::scan::Frame;
 use crate::segment::FRAMES_START;
 
@@ -37,12 +38,13 @@ impl<'a> Copier<'a> {
         Ok(copy)
     }
 
+    /// Ends the copies with their commit; says where that ends, and what a footer has to say.
     pub(super) fn commit(
         mut self,
         lsn: u64,
         durable_lsn: u64,
         copies: &[Frame],
-    ) -> io::Result<u64> {
+    ) -> io::Result<(u64, Hints)> {
         let headers_crc = copies
             .iter()
             .fold(0, |crc, copy| crc32c::crc32c_append(crc, &copy.header_crc.to_le_bytes()));
@@ -52,9 +54,19 @@ impl<'a> Copier<'a> {
             count: u32::try_from(copies.len()).unwrap_or(u32::MAX),
             headers_crc,
         };
-        let frame = control_frame(Kind::Commit, lsn, &commit.encode(), self.seed);
+        let payload = commit.encode();
+        let frame = control_frame(Kind::Commit, lsn, &payload, self.seed);
         write_all(self.file, &[&frame], self.end)?;
         self.end += frame.len() as u64;
-        Ok(self.end)
+        let mut hints = Hints::default();
+        for copy in copies {
+            hints.push_frame(copy);
+        }
+        hints.push(
+            &Header::control(Kind::Commit, lsn, &payload),
+            header_crc(&take(&frame, 0)),
+            &[],
+        );
+        Ok((self.end, hints))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::refuse_manifest;
@@ -37,7 +37,6 @@ pub(crate) struct Inventory {
 /// A segment file that counts.
 #[derive(Debug)]
 pub(crate) struct Found {
-    dir: PathBuf,
     pub(crate) file: Arc<dyn File>,
     /// From the file, or put together from what else is known.
     pub(crate) header: SegmentHeader,
@@ -48,12 +47,8 @@ pub(crate) struct Found {
     pub(crate) is_tail: bool,
     /// The lowest position that was ever in it; 0 where it is not known.
     pub(crate) min_lsn: u64,
-}
-
-impl Found {
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
+    /// The highest position that was ever in it; 0 where it is not known.
+    pub(crate) max_lsn: u64,
 }
 
 impl Inventory {
@@ -168,13 +163,13 @@ impl Inventory {
             self.report(listed.id, DamageKind::CutShort);
         }
         self.found.push(Found {
-            dir: dir.to_path_buf(),
             file,
             header,
             limit: if is_tail { u64::MAX } else { listed.end.min(size) },
             limit_is_exact: !is_tail,
             is_tail,
             min_lsn: if max_lsn == 0 { 0 } else { listed.min_lsn },
+            max_lsn,
         });
         Ok(())
     }
@@ -248,13 +243,13 @@ impl Inventory {
         };
         inventory.damage.push(damage(0, DamageKind::Manifest));
         segments.sort_by_key(|(id, ..)| *id);
-        inventory.adopt(dir, segments);
+        inventory.adopt(segments);
         inventory.sort_free(names);
         Ok(Some(inventory))
     }
 
     /// Lists every file of this store; the last one that was not made by compaction is the tail.
-    fn adopt(&mut self, dir: &Path, segments: Vec<RawSegment>) {
+    fn adopt(&mut self, segments: Vec<RawSegment>) {
         let store = self.manifest.store;
         for (id, file, header, len) in segments {
             let header = match header {
@@ -284,13 +279,13 @@ impl Inventory {
                 }
             };
             self.found.push(Found {
-                dir: dir.to_path_buf(),
                 file,
                 header,
                 limit: len,
                 limit_is_exact: false,
                 is_tail: false,
                 min_lsn: 0,
+                max_lsn: 0,
             });
         }
         let tail = self

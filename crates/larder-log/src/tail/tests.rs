@@ -31,7 +31,7 @@ fn groups() -> (Vec<u8>, Vec<u64>) {
             ops: batch.ops,
         };
         starts.push(place.offset - FRAMES_START);
-        let mut group = Group::new(place);
+        let mut group = Group::new(place, crate::footer::Hints::default());
         group.push_batches([&queued].into_iter(), &index);
         group.commit(durable);
         bytes.extend(group.parts().concat());

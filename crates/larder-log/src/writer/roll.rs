@@ -5,14 +5,12 @@ use std::sync::atomic::Ordering;
 
 use super::create::{begin_segment, discard_segment};
 use super::{Active, Committer, Fault, Next};
+use crate::footer::Hints;
 use crate::group::control_frame;
 use crate::manifest::{Listed, Manifest, StoreFault};
-use crate::record::{HEADER_LEN, Kind, Seal};
+use crate::record::Kind;
 use crate::recycle;
 use crate::segment::{FRAMES_START, Origin, Segment, SegmentHeader};
-
-/// Bytes of a seal frame.
-pub(crate) const SEAL_BYTES: u64 = (HEADER_LEN + Seal::LEN) as u64;
 
 impl Committer {
     /// Seals the present segment and goes on in a new one. On `NoSpace` and `Refused` nothing has
@@ -22,8 +20,8 @@ impl Committer {
         let header = SegmentHeader {
             store: self.shared.store,
             id: 0,
-            // The seal takes one position.
-            base_lsn: self.next_lsn + 1,
+            // Footer and seal take one position each.
+            base_lsn: self.next_lsn + 2,
             as_of_lsn: 0,
             origin: Origin::Log,
             recycled: false,
@@ -36,14 +34,17 @@ impl Committer {
             offset: FRAMES_START,
             allocated: begun.allocated,
             recycled,
+            hints: Hints::default(),
         };
-        if let Err(fault) = self.seal() {
-            discard_segment(&self.shared, next.segment.id);
-            return Err(fault);
-        }
+        let end = match self.seal() {
+            Ok(end) => end,
+            Err(fault) => {
+                discard_segment(&self.shared, next.segment.id);
+                return Err(fault);
+            }
+        };
         let (sealed, old_offset) = (Arc::clone(&self.active.segment), self.active.offset);
-        let end = old_offset + SEAL_BYTES;
-        let durable_lsn = self.next_lsn;
+        let durable_lsn = self.next_lsn + 1;
         let stored =
             self.shared.manifest().replace(&*self.shared.io, &self.shared.dir, |manifest| {
                 list_sealed(manifest, &sealed, end);
@@ -74,14 +75,14 @@ impl Committer {
                 return Err(self.poison("list the successor of", error));
             }
         }
-        sealed.cover(self.next_lsn);
+        sealed.tail_bytes.store(end - old_offset, Ordering::Relaxed);
         sealed.end.store(end, Ordering::Release);
         sealed.sealed.store(true, Ordering::Release);
-        self.written_lsn = self.next_lsn;
-        self.durable_lsn = self.next_lsn;
-        self.marked_lsn = self.next_lsn;
-        self.data_lsn = self.next_lsn;
-        self.next_lsn += 1;
+        self.written_lsn = durable_lsn;
+        self.durable_lsn = durable_lsn;
+        self.marked_lsn = durable_lsn;
+        self.data_lsn = durable_lsn;
+        self.next_lsn = durable_lsn + 1;
         self.dirty_since = None;
         self.shared.add_segment(Arc::clone(&next.segment));
         self.active = next;
@@ -93,16 +94,18 @@ impl Committer {
         Ok(())
     }
 
-    /// Writes and syncs the last frame of the segment. Gives many unused blocks back, keeps a few for
-    /// the next time the file is written.
-    fn seal(&mut self) -> Result<(), Fault> {
+    /// Writes and syncs footer and seal; says where they end. Gives many unused blocks back, keeps a few
+    /// for the next time the file is written.
+    fn seal(&mut self) -> Result<u64, Fault> {
+        let end = match self.write_seal() {
+            // The seal alone has the room that deletes have; a segment without footer is walked.
+            Err(Fault::NoSpace) if self.active.hints.payload().is_some() => {
+                self.active.hints.give_up();
+                self.write_seal()?
+            }
+            written => written?,
+        };
         let segment = Arc::clone(&self.active.segment);
-        let (min_lsn, max_lsn) = segment.lsn_range();
-        let offset = self.active.offset;
-        let seal = Seal { offset, frames: 0, min_lsn, max_lsn };
-        let frame = control_frame(Kind::Seal, self.next_lsn, &seal.encode(), segment.seed);
-        self.write_at_end(&[&frame])?;
-        let end = offset + SEAL_BYTES;
         let synced = segment.file.size().and_then(|len| {
             if !recycle::keeps_slack(len, end, &self.shared.options) {
                 segment.file.truncate(end)?;
@@ -112,7 +115,22 @@ impl Committer {
         });
         synced.map_err(|error| self.poison("seal", error))?;
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(end)
+    }
+
+    fn write_seal(&mut self) -> Result<u64, Fault> {
+        let Active { segment, offset, hints, .. } = &self.active;
+        let seal = hints.seal(*offset, segment.lsn_range());
+        let mut lsn = self.next_lsn;
+        let mut tail = Vec::new();
+        if let Some(payload) = hints.payload() {
+            tail = control_frame(Kind::Footer, lsn, payload, segment.seed);
+            lsn += 1;
+        }
+        tail.extend(control_frame(Kind::Seal, lsn, &seal.encode(), segment.seed));
+        let end = offset + tail.len() as u64;
+        self.write_at_end(&[&tail])?;
+        Ok(end)
     }
 
     /// Before the first append: the manifest must no longer say that the log was shut down.
