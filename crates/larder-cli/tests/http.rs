@@ -494,6 +494,15 @@ async fn an_unhealthy_spool_refuses_writes_serves_reads_and_is_not_ready() {
     let metrics = daemon.call(Call::get("/metrics")).await.is(200).body;
     let metrics = String::from_utf8(metrics.to_vec()).unwrap();
     assert!(metrics.contains("larder_spool_healthy{spool=\"default\"} 0"), "{metrics}");
+    let condition = |name: &str| format!("condition{{spool=\"default\",condition=\"{name}\"}}");
+    assert!(metrics.contains(&(condition("structural-damage") + " 2")), "{metrics}");
+    assert!(metrics.contains(&(condition("no-space") + " 0")), "{metrics}");
+    assert!(metrics.contains("larder_spool_gate_refused_total{spool=\"default\"} 1"), "{metrics}");
+    let status = daemon.call(Call::get("/v1/status")).await.is(200).json();
+    let health = &status["spools"]["default"]["health"];
+    assert_eq!(health["state"], "shedding");
+    assert_eq!(health["conditions"][0]["name"], "structural-damage");
+    assert!(health["conditions"][0]["since"].is_string(), "{health}");
     daemon.terminate();
 
     run(&["spool", "acknowledge", &support::log_uri(&spool)]).ok();

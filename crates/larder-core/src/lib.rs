@@ -48,7 +48,10 @@ pub use key::{Key, KeyError, KeyRef};
 pub use reference::{MemoryConsensus, MemorySpool};
 pub use seqno::SeqNo;
 pub use shared::{SharedConsensus, SharedSpool, SharedTier};
-pub use spool::{Listing, ListingSender, Spool, SpoolEntry, SpoolError, SpoolSender, SpoolStats};
+pub use spool::{
+    Listing, ListingSender, Spool, SpoolCondition, SpoolEntry, SpoolError, SpoolHealth,
+    SpoolSender, SpoolStats,
+};
 pub use spool_id::{SpoolId, SpoolIdError};
 pub use timestamp::Timestamp;
 pub use version::{HybridClock, Version};

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use stats::{SpoolCondition, SpoolHealth, SpoolStats};
+
 use crate::channel::Sender;
 use crate::{
     BackendError, Durability, Effect, EnumerateHandle, Failure, Retry, SpoolId, Timestamp,
 };
+
+mod stats;
 
 /// What a mail server, webhook sender, outbox or job queue writes before it says "accepted".
 ///
@@ -227,22 +231,6 @@ pub enum Listing {
         /// What was found.
         error: SpoolError,
     },
-}
-
-/// Counts and sizes of a spool.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SpoolStats {
-    /// Entries stored.
-    pub entries: u64,
-    /// The sum of their payloads in bytes.
-    pub bytes: u64,
-    /// Entries known to be damaged.
-    pub corrupt: u64,
-    /// Bytes on disk, or in the store behind it; zero when unknown.
-    pub disk_bytes: u64,
-    /// Further numbers of the backend by name.
-    pub details: Vec<(&'static str, u64)>,
 }
 
 /// Why a spool operation failed.

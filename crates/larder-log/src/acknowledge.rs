@@ -26,7 +26,7 @@ impl Shared {
             return Err(Error::Closed);
         }
         if self.health.is_poisoned() {
-            return Err(Error::Unhealthy(self.health.reason().unwrap_or_default()));
+            return Err(Error::Unhealthy(self.health.text().unwrap_or_default()));
         }
         let damage = self.damage.structural();
         let strange = |damage: &&Damage| {

@@ -59,8 +59,11 @@ impl Future for Admission {
             if state.waiters.is_empty() && state.take(self.bytes) {
                 return Poll::Ready(Ok(Permit { budget: Arc::clone(&budget), bytes: self.bytes }));
             }
+            let number = state.next_waiter;
+            state.next_waiter += 1;
             let waiter = Arc::new(Waiter {
                 bytes: self.bytes,
+                number,
                 state: Mutex::new(WaiterState::Waiting(cx.waker().clone())),
             });
             state.waiters.push_back(Arc::clone(&waiter));
@@ -106,11 +109,14 @@ struct State {
     available: u64,
     closed: bool,
     waiters: VecDeque<Arc<Waiter>>,
+    /// Waits so far: the number of the next waiter.
+    next_waiter: u64,
 }
 
 #[derive(Debug)]
 struct Waiter {
     bytes: u64,
+    number: u64,
     state: Mutex<WaiterState>,
 }
 
@@ -122,7 +128,8 @@ enum WaiterState {
 
 impl Budget {
     pub(crate) fn new(total: u64) -> Arc<Self> {
-        let state = State { available: total, closed: false, waiters: VecDeque::new() };
+        let state =
+            State { available: total, closed: false, waiters: VecDeque::new(), next_waiter: 0 };
         Arc::new(Self { total, state: Mutex::new(state) })
     }
 
@@ -157,6 +164,16 @@ impl Budget {
 
     pub(crate) fn in_use(&self) -> u64 {
         self.total - self.lock().available
+    }
+
+    /// The number that the next waiter gets.
+    pub(crate) fn next_waiter(&self) -> u64 {
+        self.lock().next_waiter
+    }
+
+    /// How many still wait of those with lower numbers.
+    pub(crate) fn waiters_before(&self, number: u64) -> u64 {
+        self.lock().waiters.partition_point(|waiter| waiter.number < number) as u64
     }
 
     fn give_back(&self, bytes: u64) {

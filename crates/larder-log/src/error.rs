@@ -156,6 +156,9 @@ pub enum SubmitError {
     /// The gate is closed; the text says why and is safe to show to strangers.
     #[error("the log takes no writes: {0}")]
     Unhealthy(&'static str),
+    /// The disk is full, or less of it is free than the options demand.
+    #[error("no space is left for it: {0}")]
+    NoSpace(&'static str),
     /// A payload is longer than the limit.
     #[error("payload is too large: limit_bytes={limit}")]
     TooLarge {

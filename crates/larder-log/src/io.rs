@@ -8,11 +8,12 @@ use std::fmt::Debug;
 #[cfg(target_os = "linux")]
 use std::io::IoSliceMut;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::Space;
 use crate::lock::{self, LockError, LockState};
 
 /// One name in a folder.
@@ -55,6 +56,16 @@ impl StoreFault {
     }
 }
 
+/// What tells one file or folder from every other one of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "other disks build it")]
+pub struct FileIdentity {
+    /// The file system.
+    pub device: u64,
+    /// The number in it.
+    pub inode: u64,
+}
+
 /// A held lock; dropping it releases the folder.
 pub trait Lock: Debug + Send + Sync {}
 
@@ -84,6 +95,14 @@ pub trait Io: Debug + Send + Sync {
     fn replace(&self, dir: &Path, from: &str, to: &str) -> Result<(), StoreFault> {
         self.rename(&dir.join(from), &dir.join(to)).map_err(StoreFault::Unknown)?;
         self.sync_dir(dir).map_err(StoreFault::Unknown)
+    }
+    /// Which file or folder `path` names; `None` on a disk that cannot tell.
+    fn identity(&self, _path: &Path) -> io::Result<Option<FileIdentity>> {
+        Ok(None)
+    }
+    /// What is left of the file system that holds `dir`; `None` on a disk that cannot tell.
+    fn space(&self, _dir: &Path) -> io::Result<Option<Space>> {
+        Ok(None)
     }
     /// Takes the lock file at `path`, writing this process's id into it.
     ///
@@ -121,6 +140,10 @@ pub trait File: Debug + Send + Sync {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Cuts the file to `len`.
     fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Which file this is; `None` on a disk that cannot tell.
+    fn identity(&self) -> io::Result<Option<FileIdentity>> {
+        Ok(None)
+    }
 }
 
 /// What will become of a part of a file.
@@ -257,6 +280,20 @@ impl Io for DiskIo {
         folder.sync_all().map_err(StoreFault::Unknown)
     }
 
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        Ok(Some(identity(&std::fs::metadata(path)?)))
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Option<Space>> {
+        let found = rustix::fs::statvfs(dir)?;
+        Ok(Some(Space {
+            total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            total_inodes: found.f_files,
+            free_inodes: found.f_favail,
+        }))
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
         lock::take(path)
     }
@@ -339,4 +376,12 @@ impl File for DiskFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
+
+    fn identity(&self) -> io::Result<Option<FileIdentity>> {
+        Ok(Some(identity(&self.file.metadata()?)))
+    }
+}
+
+fn identity(meta: &std::fs::Metadata) -> FileIdentity {
+    FileIdentity { device: meta.dev(), inode: meta.ino() }
 }

@@ -15,10 +15,10 @@ use crate::health::Health;
 use crate::io::{DiskIo, Io};
 use crate::recover::{self, Recovery};
 use crate::recycle::{self, FreeList};
-use crate::shared::{CompactorBell, Counters, Item, ManifestState, Queue, QueuedBatch, Shared};
+use crate::shared::{Bell, Counters, Item, ManifestState, Queue, QueuedBatch, Shared};
 use crate::ticket::Ticket;
 use crate::writer::Committer;
-use crate::{Batch, Durability, Error, LogOptions, OpenError, SubmitError};
+use crate::{Batch, Durability, Error, HealthReport, LogOptions, OpenError, Reason, SubmitError};
 
 mod read;
 
@@ -111,7 +111,11 @@ impl Log {
                 .map_err(|error| OpenError::io("start a thread for", path, error))
         };
         let shared = Arc::clone(&log.handle.shared);
+        let watching = Arc::clone(&shared);
+        // Before the first put: the file system may be short of space already.
+        shared.look(clock::now());
         let mut threads = vec![spawn("larder-log", Box::new(move || committer.run()))?];
+        threads.push(spawn("larder-watch", Box::new(move || watching.run_watch()))?);
         if auto_compact {
             threads.push(spawn("larder-compact", Box::new(move || shared.run_compactor()))?);
         }
@@ -145,7 +149,7 @@ impl Log {
         let mut opened = recover::open(&io, path, options.verify_on_open)?;
         opened.recovery.duration = clock::now().saturating_sub(begun);
         let recovery = opened.recovery;
-        let health = Health::default();
+        let health = Health::new(options.min_free_space, options.min_free_inodes);
         if recovery.structural > 0 {
             health.report_structural();
         }
@@ -163,7 +167,6 @@ impl Log {
         }
         let free = FreeList::adopt(&*io, path, opened.free, &options);
         let shared = Arc::new(Shared {
-            io,
             dir: path.to_path_buf(),
             store: opened.manifest.store,
             index: opened.index,
@@ -182,9 +185,12 @@ impl Log {
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
             compacting: Mutex::new(()),
-            compactor: CompactorBell::default(),
+            compactor: Bell::default(),
+            watch: Bell::default(),
+            home: io.identity(path).ok().flatten(),
             recovery,
             options,
+            io,
             #[cfg(feature = "sim")]
             ack_before_sync: AtomicBool::new(false),
         });
@@ -230,8 +236,8 @@ impl Log {
     /// none.
     ///
     /// # Errors
-    /// [`SubmitError::Unhealthy`] when the gate is closed (deletes pass unless a write or sync has
-    /// failed), [`SubmitError::TooLarge`], [`SubmitError::TooManyEntries`] and
+    /// [`SubmitError::Unhealthy`] or, for want of room, [`SubmitError::NoSpace`] when the gate is
+    /// closed (deletes pass unless only opening again helps), [`SubmitError::TooLarge`], [`SubmitError::TooManyEntries`] and
     /// [`SubmitError::TooManyBytes`] for the limits, [`SubmitError::Closed`] after the shut-down.
     pub fn submit_admitted(
         &self,
@@ -299,7 +305,33 @@ impl Log {
 
     /// Why puts are refused, if they are. One atomic load; the text is safe to show to strangers.
     pub fn unhealthy_reason(&self) -> Option<&'static str> {
+        self.shared().health.text()
+    }
+
+    /// [`Self::unhealthy_reason`] for programs. One atomic load.
+    pub fn gate(&self) -> Option<Reason> {
         self.shared().health.reason()
+    }
+
+    /// What the gate says to a batch with puts at this moment, for callers that would have to wait
+    /// before they can submit one.
+    ///
+    /// # Errors
+    /// [`SubmitError::Unhealthy`] or, for want of room, [`SubmitError::NoSpace`]; counted as refused.
+    pub fn check_gate(&self) -> Result<(), SubmitError> {
+        let health = &self.shared().health;
+        let Some(reason) = health.reason() else { return Ok(()) };
+        health.count_refused();
+        Err(if reason.is_about_space() {
+            SubmitError::NoSpace(reason.text())
+        } else {
+            SubmitError::Unhealthy(reason.text())
+        })
+    }
+
+    /// How the log is: each condition, how long it has lasted, and what was counted.
+    pub fn health(&self) -> HealthReport {
+        self.shared().health.report()
     }
 
     /// The operator accepts the structural damage that was reported: lost segments are taken off the
@@ -355,10 +387,8 @@ impl Log {
         if batch.bytes() > BATCH_BYTES_MAX {
             return Err(SubmitError::TooLarge { limit: BATCH_BYTES_MAX });
         }
-        if let Some(reason) = shared.health.reason()
-            && (batch.puts() > 0 || shared.health.is_poisoned())
-        {
-            return Err(SubmitError::Unhealthy(reason));
+        if batch.puts() > 0 || shared.health.is_poisoned() {
+            self.check_gate()?;
         }
         Ok(())
     }
@@ -379,6 +409,7 @@ impl Log {
             shared.forget_pending(puts, bytes);
             return Err(SubmitError::Closed);
         }
+        shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
         Ok(ticket)
     }
 }
@@ -502,7 +533,7 @@ impl Shared {
                 ),
             },
             crate::WriteError::Interrupted | crate::WriteError::Io { .. } => {
-                Error::Unhealthy(self.health.reason().unwrap_or("a write failed"))
+                Error::Unhealthy(self.health.text().unwrap_or("a write failed"))
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::FreeLimit;
+
 /// Settings of [`Log::open`](crate::Log::open). Every field has a default; none is stored on disk,
 /// so they may differ from one open to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,14 @@ pub struct LogOptions {
     pub max_entries: Option<u64>,
     /// Largest sum of the bytes of live records; puts beyond it are refused. `None`: no limit.
     pub max_bytes: Option<u64>,
+    /// Space of the file system that has to stay free: while less is, puts are refused with
+    /// [`SubmitError::NoSpace`](crate::SubmitError::NoSpace). Default off: the log keeps by itself
+    /// what deletes and compaction need, so this is for whoever else uses the file system, and only
+    /// its owner knows how much that is. Looked at every two seconds, so up to two seconds' worth of
+    /// puts may go beyond it.
+    pub min_free_space: FreeLimit,
+    /// The same for inodes. Default off. A file system that does not count them has no limit.
+    pub min_free_inodes: FreeLimit,
     /// Reclaim space in the background, so that segment files take at most twice the live bytes and
     /// three segments (two of dead bytes, and the one that is written), 4.2 KiB for each file, and one
     /// segment more while copies are being made; damaged segments are kept besides. What is copied for
@@ -74,6 +84,8 @@ impl Default for LogOptions {
             sync_interval: Duration::from_millis(100),
             max_entries: None,
             max_bytes: None,
+            min_free_space: FreeLimit::Off,
+            min_free_inodes: FreeLimit::Off,
             auto_compact: true,
             recycle_bytes: 320 << 20,
             preallocate: true,

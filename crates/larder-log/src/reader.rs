@@ -135,7 +135,9 @@ impl Shared {
             let found = match wait {
                 _ if location.corrupt() => Found::Unsound,
                 Wait::No if location.len() > NOW_BYTES_MAX => Found::WouldBlock,
-                _ => read_frame(slot, &location, &segment, wait)?,
+                _ => read_frame(slot, &location, &segment, wait).inspect_err(|_| {
+                    self.health.found_read_error(segment.id, location.offset());
+                })?,
             };
             match found {
                 Found::Sound(payload) => return Ok(Now::Ready(Some(payload))),

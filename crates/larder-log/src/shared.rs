@@ -12,7 +12,7 @@ use crate::damage::DamageList;
 use crate::error::is_no_space;
 use crate::health::Health;
 use crate::index::{Index, Location};
-use crate::io::{Io, Lock};
+use crate::io::{FileIdentity, Io, Lock};
 use crate::manifest::{Manifest, StoreFault};
 use crate::recover::Recovery;
 use crate::recycle::FreeList;
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) arrived: Condvar,
     pub(crate) budget: Arc<Budget>,
     pub(crate) health: Health,
+    /// Which folder `dir` was when the log was opened.
+    pub(crate) home: Option<FileIdentity>,
     pub(crate) manifest: Mutex<ManifestState>,
     pub(crate) free_bytes: Arc<AtomicU64>,
     pub(crate) damage: DamageList,
@@ -47,7 +49,8 @@ pub(crate) struct Shared {
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
     /// Held while space is being reclaimed.
     pub(crate) compacting: Mutex<()>,
-    pub(crate) compactor: CompactorBell,
+    pub(crate) compactor: Bell,
+    pub(crate) watch: Bell,
     /// For the negative control of the crash tests: answer before the sync.
     #[cfg(feature = "sim")]
     pub(crate) ack_before_sync: AtomicBool,
@@ -59,6 +62,9 @@ pub(crate) struct Counters {
     pub(crate) syncs: AtomicU64,
     pub(crate) groups: AtomicU64,
     pub(crate) batches: AtomicU64,
+    /// Batches that were queued, and those of them that have ended.
+    pub(crate) accepted: AtomicU64,
+    pub(crate) ended: AtomicU64,
     pub(crate) synced_batches: AtomicU64,
     pub(crate) appended_bytes: AtomicU64,
     pub(crate) compacted_bytes: AtomicU64,
@@ -215,14 +221,14 @@ impl ManifestState {
     }
 }
 
-/// Wakes the thread that reclaims space.
+/// Wakes a thread that otherwise looks from time to time.
 #[derive(Debug, Default)]
-pub(crate) struct CompactorBell {
+pub(crate) struct Bell {
     state: Mutex<(bool, bool)>,
     changed: Condvar,
 }
 
-impl CompactorBell {
+impl Bell {
     pub(crate) fn ring(&self) {
         self.lock().0 = true;
         self.changed.notify_all();

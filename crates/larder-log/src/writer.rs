@@ -156,6 +156,12 @@ impl Committer {
         self.do_chores(now)
     }
 
+    /// Looks at the folder, the file system and the queues, and moves the gate: what a thread of its
+    /// own does about once a second for a log that is not stepped.
+    pub fn watch(&self, now: Duration) {
+        self.shared.look(now);
+    }
+
     /// [`Log::compact`](crate::Log::compact) for a log that is stepped from outside.
     ///
     /// # Errors
@@ -329,6 +335,9 @@ impl Committer {
                 let (puts, deletes): (Vec<_>, Vec<_>) =
                     batches.into_iter().partition(|batch| batch.puts > 0);
                 let retry = !puts.is_empty() && !deletes.is_empty();
+                if !puts.is_empty() && matches!(fault, Fault::NoSpace) {
+                    self.shared.health.found_no_space();
+                }
                 let error = self.fail(&puts, fault.into_error());
                 if retry {
                     return self.write_group(deletes, now);
@@ -382,6 +391,9 @@ impl Committer {
         }
         for (oldest, lsn, frame_len) in std::mem::take(&mut group.tombstones) {
             self.active.segment.cover_tombstone(oldest, lsn, frame_len);
+        }
+        if group.put_bytes > 0 {
+            self.shared.health.found_space();
         }
         self.active.segment.put_bytes.fetch_add(group.put_bytes, Ordering::Relaxed);
         self.active.hints.join(&group.hints);
@@ -546,7 +558,7 @@ impl Committer {
 
     fn refusal(&self) -> Option<WriteError> {
         let poisoned = self.shared.health.is_poisoned();
-        poisoned.then(|| WriteError::Unhealthy(self.shared.health.reason().unwrap_or_default()))
+        poisoned.then(|| WriteError::Unhealthy(self.shared.health.text().unwrap_or_default()))
     }
 
     fn poison(&self, action: &'static str, source: io::Error) -> Fault {
@@ -582,6 +594,7 @@ impl Committer {
     }
 
     fn forget_pending(&self, batch: &QueuedBatch) {
+        self.shared.counters.ended.fetch_add(1, Ordering::Relaxed);
         self.shared.forget_pending(batch.puts, batch.bytes);
     }
 }
@@ -605,6 +618,7 @@ impl Drop for Committer {
         }
         self.shared.budget.close();
         self.shared.compactor.stop();
+        self.shared.watch.stop();
         self.shared.release_lock();
         if let Some((_, ticket)) = shutdown {
             ticket.fail(&error);

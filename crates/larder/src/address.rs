@@ -106,6 +106,26 @@ impl Address {
         self.take_as(name, "a whole number above zero", parse)
     }
 
+    /// Takes what has to stay free: a size or a share such as `10%`.
+    #[cfg(feature = "log")]
+    pub(crate) fn take_free_space(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<larder_log::FreeLimit>, AddressError> {
+        let expected = "a size such as 5GiB, a share such as 10%, or 0";
+        self.take_as(name, expected, |text| free_limit(text, parse_bytes))
+    }
+
+    /// Takes how many have to stay free: a number or a share such as `10%`.
+    #[cfg(feature = "log")]
+    pub(crate) fn take_free_count(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<larder_log::FreeLimit>, AddressError> {
+        let expected = "a number such as 100000, a share such as 10%, or 0";
+        self.take_as(name, expected, |text| free_limit(text, |text| text.parse().ok()))
+    }
+
     /// Takes a duration such as `250ms`, `30s` or `5min`.
     #[cfg(any(feature = "log", test))]
     pub(crate) fn take_duration(&mut self, name: &str) -> Result<Option<Duration>, AddressError> {
@@ -155,7 +175,7 @@ impl FromStr for Address {
             let malformed = |problem| AddressError::Malformed { part: part.into(), problem };
             let (name, value) =
                 part.split_once('=').ok_or_else(|| malformed("expected name=value"))?;
-            let twice = parameters.insert(name.to_owned(), decode(value)?).is_some();
+            let twice = parameters.insert(name.to_owned(), decode_value(value)?).is_some();
             if twice {
                 return Err(malformed("the parameter is given twice"));
             }
@@ -214,6 +234,28 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "h" => seconds(3_600),
         "d" => seconds(86_400),
         _ => None,
+    }
+}
+
+/// What has to stay free: a share in percent, or an amount; zero of either is nothing.
+#[cfg(feature = "log")]
+fn free_limit(
+    text: &str,
+    amount: impl FnOnce(&str) -> Option<u64>,
+) -> Option<larder_log::FreeLimit> {
+    use larder_log::FreeLimit::{Amount, Off, Percent};
+    let limit = match text.strip_suffix('%') {
+        Some(percent) => Percent(percent.parse().ok().filter(|percent| *percent <= 100)?),
+        None => Amount(amount(text)?),
+    };
+    Some(if matches!(limit, Percent(0) | Amount(0)) { Off } else { limit })
+}
+
+/// Decodes a value. A % at its very end can only be meant as one: `10%`.
+fn decode_value(text: &str) -> Result<String, AddressError> {
+    match text.strip_suffix('%') {
+        Some(number) => Ok(decode(number)? + "%"),
+        None => decode(text),
     }
 }
 
@@ -277,6 +319,23 @@ mod tests {
         for bad in ["", "5", "s", "-1s", "99999999999999999999s", "18446744073709551615d"] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
+    }
+
+    #[cfg(feature = "log")]
+    #[test]
+    fn what_has_to_stay_free_is_a_share_or_an_amount() {
+        use larder_log::FreeLimit;
+        let text = "log:x?a=10%&b=10%25&c=5GiB&d=0&e=0%&f=101%&g=5GiB&h=100&i=-1%";
+        let mut address: Address = text.parse().unwrap();
+        let mut space = |name: &str| address.take_free_space(name).unwrap();
+        assert_eq!(space("a"), Some(FreeLimit::Percent(10)));
+        assert_eq!(space("b"), Some(FreeLimit::Percent(10)));
+        assert_eq!(space("c"), Some(FreeLimit::Amount(5 << 30)));
+        assert_eq!((space("d"), space("e")), (Some(FreeLimit::Off), Some(FreeLimit::Off)));
+        assert!(address.take_free_space("f").is_err());
+        assert!(address.take_free_count("g").is_err());
+        assert_eq!(address.take_free_count("h").unwrap(), Some(FreeLimit::Amount(100)));
+        assert!(address.take_free_count("i").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! | scheme | contracts | parameters |
 //! |---|---|---|
 //! | `memory:` | cache, spool, consensus | `capacity` (256MiB), for a spool also `max_entries` |
-//! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`; for a spool also `store_deadline` |
+//! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`; for a spool also `store_deadline` |
 
 use bytes::Bytes;
 use larder_core::{
@@ -236,13 +236,15 @@ mod log {
     use crate::driver::log as driver;
     use crate::spool::{LogSpool, LogSpoolOptions};
 
-    const PARAMETERS: [&str; 7] = [
+    const PARAMETERS: [&str; 9] = [
         "segment",
         "recycle",
         "max_bytes",
         "max_entries",
         "max_payload",
         "sync_interval",
+        "min_free_space",
+        "min_free_inodes",
         "store_deadline",
     ];
 
@@ -275,7 +277,7 @@ mod log {
     ) -> Result<(PathBuf, LogOptions), AddressError> {
         let path = folder(&address)?;
         let options = log_options(&mut address)?;
-        address.finish(&PARAMETERS[..5])?;
+        address.finish(&PARAMETERS[..8])?;
         Ok((path, options))
     }
 
@@ -305,6 +307,8 @@ mod log {
         if let Some(interval) = address.take_duration("sync_interval")? {
             options.sync_interval = interval;
         }
+        options.min_free_space = address.take_free_space("min_free_space")?.unwrap_or_default();
+        options.min_free_inodes = address.take_free_count("min_free_inodes")?.unwrap_or_default();
         Ok(options)
     }
 

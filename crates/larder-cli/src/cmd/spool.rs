@@ -164,7 +164,20 @@ pub(crate) fn stats_object(stats: &SpoolStats, unhealthy: Option<&str>) -> Value
     json!({
         "entries": stats.entries, "bytes": stats.bytes, "corrupt": stats.corrupt,
         "disk_bytes": stats.disk_bytes, "unhealthy": unhealthy, "details": details,
+        "health": { "state": stats.health().as_str(), "conditions": conditions(stats) },
     })
+}
+
+/// The conditions that hold.
+fn conditions(stats: &SpoolStats) -> Value {
+    let standing = stats.conditions.iter().filter_map(|condition| {
+        let since = condition.since?.to_string();
+        Some(json!({
+            "name": condition.name, "what": condition.what,
+            "state": condition.state.as_str(), "since": since,
+        }))
+    });
+    standing.collect()
 }
 
 fn show_stats(
@@ -182,5 +195,12 @@ fn show_stats(
     for (name, value) in &stats.details {
         output.text(&format!("{name:<11} {value}"))?;
     }
-    output.text(&format!("health      {}", unhealthy.unwrap_or("good")))
+    output.text(&format!("health      {}", stats.health().as_str()))?;
+    for condition in &stats.conditions {
+        if let Some(since) = condition.since {
+            let word = condition.state.as_str();
+            output.text(&format!("{word:<11} {}, since {since}", condition.what))?;
+        }
+    }
+    Ok(())
 }

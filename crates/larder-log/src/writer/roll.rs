@@ -154,6 +154,7 @@ impl Committer {
     pub(super) fn finish(&mut self) -> Next {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.compactor.stop();
+        self.shared.watch.stop();
         // A compaction that is under way ends first; the next one sees that the log is closed.
         drop(self.shared.compacting.lock());
         let flushed = self.sync();

@@ -1,27 +1,33 @@
-//! A simulated disk of a process that may run out of file descriptors.
+//! A simulated disk that tells how much is free, for a process that may run out of descriptors.
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use larder_log::sim::SimDisk;
-use larder_log::{DirEntry, File, Io, Lock, LockError, LockState, PathKind, StoreFault};
+use larder_log::{DirEntry, File, Io, Lock, LockError, LockState, PathKind, Space, StoreFault};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Scarce {
     pub(crate) disk: SimDisk,
     out_of_descriptors: Arc<AtomicBool>,
+    space: Arc<Mutex<Option<Space>>>,
 }
 
 impl Scarce {
     pub(crate) fn new(disk: SimDisk) -> Self {
-        Self { disk, out_of_descriptors: Arc::default() }
+        Self { disk, out_of_descriptors: Arc::default(), space: Arc::default() }
     }
 
     /// From now on nothing can be opened, until it is called with false.
     pub(crate) fn exhaust(&self, out: bool) {
         self.out_of_descriptors.store(out, Ordering::Relaxed);
+    }
+
+    /// From now on this is what is left of the file system.
+    pub(crate) fn tell(&self, space: Space) {
+        *self.space.lock().unwrap() = Some(space);
     }
 
     fn descriptor(&self) -> io::Result<()> {
@@ -72,6 +78,10 @@ impl Io for Scarce {
     fn replace(&self, dir: &Path, from: &str, to: &str) -> Result<(), StoreFault> {
         self.descriptor().map_err(StoreFault::Unchanged)?;
         self.disk.replace(dir, from, to)
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Option<Space>> {
+        Ok(*self.space.lock().unwrap())
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {

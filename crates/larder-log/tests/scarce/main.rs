@@ -4,6 +4,7 @@
 
 mod descriptors;
 mod disk;
+mod gate;
 mod mark;
 mod room;
 

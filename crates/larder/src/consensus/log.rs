@@ -300,7 +300,7 @@ fn refused(error: SubmitError) -> ConsensusError {
     let reason = match error {
         SubmitError::Full => "too many writes are on their way",
         SubmitError::Closed => "it is shut down",
-        SubmitError::Unhealthy(reason) => reason,
+        SubmitError::Unhealthy(reason) | SubmitError::NoSpace(reason) => reason,
         SubmitError::TooManyEntries { .. } => "it holds as many entries as it may",
         SubmitError::TooManyBytes { .. } => "it holds as many bytes as it may",
         other => return Determinate::Backend(driver::harmless("compare_and_set", other)).into(),

@@ -16,6 +16,7 @@ use larder_log::{
 use crate::driver::log as driver;
 use crate::registry::OpenError;
 
+mod health;
 mod load;
 mod walk;
 
@@ -114,9 +115,7 @@ impl LogSpool {
         deadline: Option<Instant>,
     ) -> Result<(), SpoolError> {
         let limit = self.limit(deadline)?;
-        if let Some(reason) = self.log.unhealthy_reason() {
-            return Err(SpoolError::Unhealthy { reason });
-        }
+        self.log.check_gate().map_err(refused)?;
         let mut batch = Batch::new();
         for (id, data) in entries {
             let (bytes, bytes_max) = (size(&data), self.log.options().max_payload_bytes);
@@ -270,6 +269,7 @@ impl Spool for LogSpool {
             ("appended_bytes", stats.appended_bytes),
             ("torn_bytes", stats.torn_bytes),
         ];
+        health::tell(&self.log.health(), self.log.options(), &mut spool);
         Ok(spool)
     }
 
@@ -324,6 +324,7 @@ fn refused(error: SubmitError) -> SpoolError {
     match error {
         SubmitError::Closed => shut_down(),
         SubmitError::Unhealthy(reason) => SpoolError::Unhealthy { reason },
+        SubmitError::NoSpace(_) => SpoolError::NoSpace { effect: Effect::NotApplied },
         SubmitError::TooManyEntries { limit } => {
             SpoolError::Full { limit: format!("max_entries={limit}") }
         }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use larder::channel::channel;
-use larder::spool::LogSpool;
+use larder::spool::{LogSpool, LogSpoolOptions};
 use larder::{
-    Clock, Effect, Failure, Listing, Spool, SpoolEntry, SpoolError, SpoolId, SystemClock, Timestamp,
+    Clock, Effect, Failure, Listing, Spool, SpoolEntry, SpoolError, SpoolHealth, SpoolId,
+    SystemClock, Timestamp,
 };
-use larder_log::LogOptions;
+use larder_log::{FreeLimit, LogOptions};
 
 use crate::disk::TestDisk;
 
@@ -369,4 +370,34 @@ async fn disk_that_cannot_be_read_is_an_error_and_ends_an_enumeration() {
         assert_eq!(spool.stats().await.unwrap().corrupt, 0);
         assert!(spool.unhealthy_reason().is_none());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_little_free_space_refuses_stores_with_the_figures_and_serves_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |min_free_space| {
+        let log = LogOptions { min_free_space, ..LogOptions::default() };
+        let options = LogSpoolOptions { log, ..LogSpoolOptions::default() };
+        LogSpool::open(folder.path(), options).unwrap()
+    };
+    let (kept, removed) = (id(), id());
+    let spool = open(FreeLimit::Off);
+    spool.store(kept, "kept".into(), true, None).await.unwrap();
+    spool.store(removed, "removed".into(), true, None).await.unwrap();
+    spool.shutdown().await.unwrap();
+    drop(spool);
+    // No file system in use is entirely free.
+    let spool = open(FreeLimit::Percent(100));
+    let refused = spool.store(id(), "x".into(), true, None).await.unwrap_err();
+    assert!(matches!(refused, SpoolError::NoSpace { effect: Effect::NotApplied }), "{refused:?}");
+    assert_eq!(spool.unhealthy_reason(), Some("too little space is free"));
+    assert_eq!(spool.load(kept).await.unwrap(), "kept");
+    spool.remove_durable(removed).await.unwrap();
+    assert_eq!(listed(&spool).await, [kept]);
+    let stats = spool.stats().await.unwrap();
+    assert_eq!(stats.health(), SpoolHealth::Shedding);
+    let held: Vec<_> = stats.conditions.iter().filter(|held| held.since.is_some()).collect();
+    assert_eq!((held.len(), held[0].name), (1, "low-space"));
+    assert!(held[0].what.contains("free_bytes=") && held[0].what.contains("min_free_bytes="));
+    assert!(stats.details.contains(&("gate_refused", 1)), "{:?}", stats.details);
 }

@@ -70,6 +70,13 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Response {
     }))
 }
 
+/// What spools count about their gates, and what it is called in the metrics.
+const GATE_COUNTERS: &[(&str, &str)] = &[
+    ("gate_closings", "larder_spool_gate_closings_total"),
+    ("gate_refused", "larder_spool_gate_refused_total"),
+    ("read_errors", "larder_spool_read_errors_total"),
+];
+
 /// Sets the gauges to what is true now.
 async fn measure(app: &App) {
     metrics::gauge!("larder_ready").set(if app.not_ready().is_empty() { 1.0 } else { 0.0 });
@@ -83,6 +90,17 @@ async fn measure(app: &App) {
         metrics::gauge!("larder_spool_bytes", &labels).set(float(stats.bytes));
         metrics::gauge!("larder_spool_corrupt_entries", &labels).set(float(stats.corrupt));
         metrics::gauge!("larder_spool_disk_bytes", &labels).set(float(stats.disk_bytes));
+        for condition in &stats.conditions {
+            let labels = [("spool", name.clone()), ("condition", condition.name.to_owned())];
+            // 0 is healthy, 1 degraded, 2 shedding.
+            let level = f64::from(condition.state as u8);
+            metrics::gauge!("larder_spool_condition", &labels).set(level);
+        }
+        for (detail, counter) in GATE_COUNTERS {
+            if let Some((_, count)) = stats.details.iter().find(|(name, _)| name == detail) {
+                metrics::counter!(*counter, &labels).absolute(*count);
+            }
+        }
     }
     for (name, cache) in &app.caches {
         let Some(usage) = cache.stats().usage else { continue };
