@@ -5,7 +5,7 @@ use std::fs;
 use crate::command::{output, root, run};
 
 /// Large enough for the full run.
-const IMAGE_BYTES: &str = "24G";
+const IMAGE_BYTES: &str = "8G";
 
 /// Runs `larder-bench spool` with `arguments`, but for those that are for the build and the place.
 pub(crate) fn run_with(arguments: &[&str]) -> Result<(), String> {
@@ -21,7 +21,7 @@ fn spool(peers: &[&str], arguments: &[&str]) -> Result<(), String> {
     run("cargo", &[&build[..], peers, &["--", "spool"], arguments].concat(), &[])
 }
 
-/// The same on a new ext4 with a journal, in a file beside the build: needs root and 24 GiB.
+/// The same on a new ext4 with a journal, in a file beside the build: needs root and 8 GiB.
 ///
 /// The loop device passes reads and writes on without a second page cache.
 fn on_ext4(peers: &[&str], arguments: &[&str]) -> Result<(), String> {
