@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &ChildArgs) -> Result<()> {
         Task::Fill => {
             let spool = open(&arguments.folder)?;
             let mut source = Payloads::new().source(arguments.size);
-            runtime.block_on(fill(&spool, &mut source, last))?;
+            runtime.block_on(fill(&spool, &mut source, last, |_| ()))?;
             let (id, data) = (source.id(), source.payload());
             runtime.block_on(spool.store(id, data, true, None))?;
             tell(&memory()?)?;
@@ -108,12 +108,13 @@ pub(crate) fn run(arguments: &ChildArgs) -> Result<()> {
             let mut source = Payloads::new().source(arguments.size);
             runtime.block_on(spool.store(source.id(), source.payload(), true, None))?;
             tell(&memory()?)?;
-            let mut ids = Vec::new();
+            // At once: what a growing list leaves behind would count as memory of the index.
+            let mut ids = Vec::with_capacity(usize::try_from(last)?);
             for entries in &arguments.entries {
                 let more = entries.saturating_sub(ids.len() as u64);
-                ids.extend(runtime.block_on(fill(&spool, &mut source, more))?);
+                runtime.block_on(fill(&spool, &mut source, more, |id| ids.push(id)))?;
                 // The ids are not the index.
-                let kept = (ids.capacity() * size_of::<SpoolId>()) as u64;
+                let kept = size_of_val(&ids[..]) as u64;
                 let found = memory()?;
                 tell(&Finding { entries: *entries, memory: found.memory - kept, ..found })?;
             }
@@ -135,17 +136,23 @@ fn open(folder: &Path) -> Result<LogSpool> {
     Ok(LogSpool::open(folder, LogSpoolOptions::default())?)
 }
 
-async fn fill(spool: &LogSpool, source: &mut Source, entries: u64) -> Result<Vec<SpoolId>> {
-    let mut ids = Vec::new();
+async fn fill(
+    spool: &LogSpool,
+    source: &mut Source,
+    entries: u64,
+    mut tell: impl FnMut(SpoolId),
+) -> Result<()> {
     let mut left = entries;
     while left > 0 {
         let count = left.min(AT_ONCE);
         let batch: Vec<_> = (0..count).map(|_| (source.id(), source.payload())).collect();
-        ids.extend(batch.iter().map(|(id, _)| *id));
+        for (id, _) in &batch {
+            tell(*id);
+        }
         spool.store_many(batch, false, None).await?;
         left -= count;
     }
-    Ok(ids)
+    Ok(())
 }
 
 fn tell(finding: &Finding) -> Result<()> {
