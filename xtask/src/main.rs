@@ -25,6 +25,7 @@ The chores of the workspace.
     cargo xtask soak             the long suites: a million crash schedules, a thousand kills
         [--schedules N] [--seconds S] [--seed N]   crash schedules only, so many or so long
         [--replay KIND:SEED:STEP]                  one schedule that failed
+        [--fuzz S]                                 each fuzz target for so many seconds
 ";
 
 fn main() -> ExitCode {

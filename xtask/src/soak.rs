@@ -1,6 +1,6 @@
-//! The long suites: crash schedules by the million, daemons killed by the thousand.
+//! The long suites: crash schedules by the million, daemons killed by the thousand, fuzzing.
 
-use crate::command::run;
+use crate::command::{exists, run};
 use crate::suite::timed;
 
 /// What a soak is asked to do.
@@ -8,6 +8,8 @@ use crate::suite::timed;
 struct Request {
     /// Settings of the crash schedules.
     schedules: Vec<(&'static str, String)>,
+    /// Seconds for each fuzz target.
+    fuzz: Option<String>,
 }
 
 impl Request {
@@ -21,6 +23,10 @@ impl Request {
                 "--seconds" => ("LARDER_SOAK_SECONDS", number(word, value()?)?),
                 "--seed" => ("LARDER_SOAK_SEED", number(word, value()?)?),
                 "--replay" => ("LARDER_CRASH_REPLAY", (*value()?).to_owned()),
+                "--fuzz" => {
+                    request.fuzz = Some(number(word, value()?)?);
+                    continue;
+                }
                 _ => return Err(format!("unknown argument of soak: {word}")),
             };
             request.schedules.push(setting);
@@ -29,9 +35,12 @@ impl Request {
     }
 }
 
-/// Runs the long suites that `words` ask for; all if they name none.
+/// Runs the long suites that `words` ask for; all but the fuzz targets if they name none.
 pub(crate) fn soak(words: &[&str]) -> Result<(), String> {
     let request = Request::parse(words)?;
+    if let Some(seconds) = &request.fuzz {
+        return fuzz(seconds);
+    }
     let settings: Vec<(&str, &str)> =
         request.schedules.iter().map(|(name, value)| (*name, value.as_str())).collect();
     timed("crash schedules", || {
@@ -48,6 +57,26 @@ pub(crate) fn soak(words: &[&str]) -> Result<(), String> {
     })
 }
 
+/// Each fuzz target for so many seconds, with libFuzzer.
+fn fuzz(seconds: &str) -> Result<(), String> {
+    if !exists("cargo", &["+nightly", "fuzz", "--version"]) {
+        return Err("fuzzing needs `rustup toolchain install nightly` and \
+                    `cargo install cargo-fuzz --locked`"
+            .to_owned());
+    }
+    for target in FUZZ_TARGETS {
+        timed(target, || {
+            let limit = format!("-max_total_time={seconds}");
+            let target = ["+nightly", "fuzz", "run", target, "--", &limit, "-rss_limit_mb=2048"];
+            run("cargo", &target, &[])
+        })?;
+    }
+    Ok(())
+}
+
+const FUZZ_TARGETS: &[&str] =
+    &["record", "segment", "manifest", "folder", "cache_record", "address"];
+
 fn number(word: &str, value: &str) -> Result<String, String> {
     let parsed: Result<u64, _> = value.parse();
     parsed.map(|number| number.to_string()).map_err(|_| format!("{word} {value}: not a number"))
@@ -62,6 +91,7 @@ mod tests {
         let request = Request::parse(&["--seconds", "60", "--replay", "fair:1:2"]).unwrap();
         assert_eq!(request.schedules[0], ("LARDER_SOAK_SECONDS", "60".to_owned()));
         assert_eq!(request.schedules[1], ("LARDER_CRASH_REPLAY", "fair:1:2".to_owned()));
+        assert_eq!(Request::parse(&["--fuzz", "9"]).unwrap().fuzz.as_deref(), Some("9"));
         for wrong in [&["--seconds"][..], &["--seconds", "x"], &["--sedes", "1"]] {
             assert!(Request::parse(wrong).is_err(), "{wrong:?}");
         }

@@ -56,7 +56,11 @@ impl Index {
     /// Stores `location` unless one with the same or a higher position is there. For the scan at
     /// open, which meets versions in any order.
     pub(crate) fn put_if_newer(&self, slot: Slot, location: Location) {
-        self.upsert(&slot, |old| old.filter(|old| old.lsn() >= location.lsn()).unwrap_or(location));
+        // Of two copies of one version, as when a manifest is rebuilt, the sound one counts.
+        let rank = |location: &Location| (location.lsn(), !location.corrupt());
+        self.upsert(&slot, |old| {
+            old.filter(|old| rank(old) >= rank(&location)).unwrap_or(location)
+        });
     }
 
     /// Drops what a delete at `lsn` cancels.

@@ -324,8 +324,10 @@ impl Checker {
         let mut newest: HashMap<Slot, &SlotChange> = HashMap::new();
         for change in &self.changes {
             let given_up = !change.compacted && is_aborted(change.lsn);
-            let known = newest.get(&change.slot).map_or(0, |known| known.lsn);
-            if !given_up && change.lsn >= known {
+            // Of two copies of one version the sound one counts.
+            let rank = |change: &SlotChange| (change.lsn, change.sound);
+            let newer = newest.get(&change.slot).is_none_or(|known| rank(known) < rank(change));
+            if !given_up && newer {
                 newest.insert(change.slot, change);
             }
         }

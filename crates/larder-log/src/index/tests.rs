@@ -75,3 +75,17 @@ fn ids_of_every_kind_spread_over_the_shards() {
         assert!(farthest < 60, "{farthest}");
     }
 }
+
+#[test]
+fn of_two_copies_of_a_version_the_sound_one_counts() {
+    let slot = Slot { namespace: 1, id: [1; 16] };
+    let (sound, rotten) =
+        (Location::new(1, 4096, 5, 9), Location::new(2, 4096, 5, 9).with_corrupt(true));
+    for order in [[sound, rotten], [rotten, sound]] {
+        let index = Index::new(1);
+        for location in order {
+            index.put_if_newer(slot, location);
+        }
+        assert_eq!(index.get(&slot), Some(sound));
+    }
+}
