@@ -5,10 +5,12 @@
 //! are copied, keeping their positions, into a segment of their own. One replacement of the manifest
 //! takes the copies in and the victims out; only then are files removed, one by one.
 
+use std::io;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::clock;
 use crate::damage::DamageKind;
 use crate::segment::{self, Segment};
 use crate::shared::{Item, Shared};
@@ -23,6 +25,9 @@ use rewrite::RewriteFault;
 
 /// How often the background thread looks without being asked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often a compaction that waits for its rate looks whether it has to hurry.
+const LOOK_AT_RATE: Duration = Duration::from_millis(50);
 
 /// How much to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +58,13 @@ pub struct CompactReport {
     pub corrupt_entries: u64,
 }
 
+/// Whether to keep to the configured rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tempo {
+    Paced,
+    AtOnce,
+}
+
 impl Shared {
     /// Reclaims in the background until the log is shut down.
     pub(crate) fn run_compactor(&self) {
@@ -60,8 +72,9 @@ impl Shared {
             if self.is_closed() || !self.wants_compaction() {
                 continue;
             }
-            match self.compact(CompactMode::Due, &mut || self.sync_from_outside()) {
+            match self.compact(CompactMode::Due, Tempo::Paced, &mut || self.sync_from_outside()) {
                 Ok(_) | Err(Error::Closed) => {}
+                Err(_) if self.is_closed() => {}
                 Err(error) => tracing::warn!(%error, "cannot compact"),
             }
         }
@@ -71,6 +84,7 @@ impl Shared {
     pub(crate) fn compact(
         &self,
         mode: CompactMode,
+        tempo: Tempo,
         sync: Sync<'_>,
     ) -> Result<CompactReport, Error> {
         let _guard = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,9 +98,9 @@ impl Shared {
         self.retire(&self.find_dead(), &[], sync, &mut report)?;
         match mode {
             CompactMode::Full => self.compact_all(sync, &mut report)?,
-            CompactMode::Due => while self.compact_some(mode, sync, &mut report)? {},
+            CompactMode::Due => while self.compact_some(mode, tempo, sync, &mut report)? {},
             CompactMode::Step => {
-                self.compact_some(mode, sync, &mut report)?;
+                self.compact_some(mode, tempo, sync, &mut report)?;
             }
         }
         Ok(report)
@@ -96,6 +110,7 @@ impl Shared {
     fn compact_some(
         &self,
         mode: CompactMode,
+        tempo: Tempo,
         sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<bool, Error> {
@@ -106,7 +121,7 @@ impl Shared {
         if self.is_closed() {
             return Err(Error::Closed);
         }
-        match self.rewrite(&victims, sync, report) {
+        match self.rewrite(&victims, tempo, sync, report) {
             Ok(()) => self.retire(&self.find_dead(), &[], sync, report)?,
             // It is known as damaged now, and is not chosen again.
             Err(RewriteFault::Damaged(_, entries)) => report.corrupt_entries += entries,
@@ -154,6 +169,26 @@ impl Shared {
             }
             None => Ok(()),
         }
+    }
+
+    /// Waits until compaction may read or write some bytes; an error once the log is closed.
+    pub(crate) fn ask_compactor(&self, bytes: u64, tempo: Tempo) -> io::Result<()> {
+        let begun = clock::now();
+        let wait = match tempo {
+            Tempo::AtOnce => Duration::ZERO,
+            Tempo::Paced => self.compact_pace.book(bytes, begun),
+        };
+        let due = begun.saturating_add(wait);
+        let mut now = begun;
+        while now < due && !self.is_closed() {
+            if self.is_behind() {
+                self.compact_pace.forgive(now);
+                break;
+            }
+            self.compactor.pause(due.saturating_sub(now).min(LOOK_AT_RATE));
+            now = clock::now();
+        }
+        if self.is_closed() { Err(io::Error::other("the log is closed")) } else { Ok(()) }
     }
 
     /// Has the committer sync. Only the committer does: a sync that fails elsewhere would hide the

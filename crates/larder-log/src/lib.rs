@@ -20,7 +20,7 @@
 //! | `reader`, `sweep`, `index` | reading one entry, and all of them |
 //! | `folder`, `recover`, `scan`, `tail` | opening |
 //! | `verify`, `dump`, `walk` | checking from outside |
-//! | `compact`, `rot`, `acknowledge`, `damage`, `health`, `spare` | space and damage |
+//! | `compact`, `scrub`, `pace`, `rot`, `acknowledge`, `damage`, `health`, `spare` | space and damage |
 //! | `record`, `segment`, `manifest` | the format |
 //! | `io`, `lock`, `clock`, `sim` | the only doors to the disk and to time, and a simulated disk |
 
@@ -42,12 +42,14 @@ mod lock;
 mod log;
 mod manifest;
 mod options;
+mod pace;
 mod reader;
 mod record;
 mod recover;
 mod recycle;
 mod rot;
 mod scan;
+mod scrub;
 mod segment;
 mod shared;
 #[cfg(feature = "sim")]
@@ -73,6 +75,7 @@ pub use log::{Log, Stats};
 pub use options::LogOptions;
 pub use reader::{Entries, Entry, Now};
 pub use recover::Recovery;
+pub use scrub::ScrubReport;
 pub use sweep::{Sweep, Swept};
 pub use ticket::{Annulment, Outcome, Ticket};
 pub use verify::{SegmentReport, VerifyReport, verify, verify_with};

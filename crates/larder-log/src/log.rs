@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use crate::budget::{Admission, Budget, Permit};
 use crate::clock;
-use crate::compact::{CompactMode, CompactReport};
+use crate::compact::{CompactMode, CompactReport, Tempo};
 use crate::damage::DamageList;
 use crate::folder;
 use crate::health::Health;
 use crate::io::{DiskIo, Io};
+use crate::pace::Pace;
 use crate::recover::{self, Recovery};
 use crate::recycle::{self, FreeList};
+use crate::scrub::ScrubReport;
 use crate::shared::{Bell, Counters, Item, ManifestState, Queue, QueuedBatch, Shared};
 use crate::ticket::Ticket;
 use crate::writer::Committer;
@@ -76,8 +78,12 @@ pub struct Stats {
     pub syncs: u64,
     /// Bytes appended by groups, headers included.
     pub appended_bytes: u64,
-    /// Bytes that compaction copied.
+    /// Bytes of the segments that compaction wrote.
     pub compacted_bytes: u64,
+    /// Bytes of sealed segments that were read again to find rot.
+    pub scrubbed_bytes: u64,
+    /// Times that this was done from the first to the last segment.
+    pub scrub_passes: u64,
     /// Bytes on their way to the disk.
     pub in_flight_bytes: u64,
     /// Bytes of torn writes cut at open.
@@ -102,7 +108,7 @@ impl Log {
     /// # Errors
     /// As [`Log::open`].
     pub fn open_with(io: Arc<dyn Io>, path: &Path, options: LogOptions) -> Result<Self, OpenError> {
-        let auto_compact = options.auto_compact;
+        let (auto_compact, scrubs) = (options.auto_compact, options.scrub_bytes_per_second > 0);
         let (log, committer) = Self::open_handle(io, path, options, false)?;
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -117,7 +123,11 @@ impl Log {
         let mut threads = vec![spawn("larder-log", Box::new(move || committer.run()))?];
         threads.push(spawn("larder-watch", Box::new(move || watching.run_watch()))?);
         if auto_compact {
+            let shared = Arc::clone(&shared);
             threads.push(spawn("larder-compact", Box::new(move || shared.run_compactor()))?);
+        }
+        if scrubs {
+            threads.push(spawn("larder-scrub", Box::new(move || shared.run_scrubber()))?);
         }
         *log.handle.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(log)
@@ -188,6 +198,8 @@ impl Log {
             compactor: Bell::default(),
             watch: Bell::default(),
             home: io.identity(path).ok().flatten(),
+            compact_pace: Pace::new(options.compact_bytes_per_second),
+            scrubber: Bell::default(),
             recovery,
             options,
             io,
@@ -275,7 +287,17 @@ impl Log {
             }
         }
         let shared = self.shared();
-        shared.compact(mode, &mut || shared.sync_from_outside())
+        shared.compact(mode, Tempo::AtOnce, &mut || shared.sync_from_outside())
+    }
+
+    /// Reads all sealed segments again, at once, and reports what is damaged as a reader would: see
+    /// [`Log::damaged`]. The background does the same slowly. Blocks; repairs nothing, and may be
+    /// called at any time.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]. What the system could not read is counted in the report.
+    pub fn scrub(&self) -> Result<ScrubReport, Error> {
+        self.shared().scrub(None)
     }
 
     /// Figures, from memory.
@@ -297,6 +319,8 @@ impl Log {
             syncs: counters.syncs.load(Ordering::Relaxed),
             appended_bytes: counters.appended_bytes.load(Ordering::Relaxed),
             compacted_bytes: counters.compacted_bytes.load(Ordering::Relaxed),
+            scrubbed_bytes: counters.scrubbed_bytes.load(Ordering::Relaxed),
+            scrub_passes: counters.scrub_passes.load(Ordering::Relaxed),
             in_flight_bytes: shared.budget.in_use(),
             torn_bytes: shared.recovery.torn_bytes,
             corrupt: counters.corrupt.load(Ordering::Relaxed),

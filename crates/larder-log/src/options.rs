@@ -45,6 +45,16 @@ pub struct LogOptions {
     /// until a new file could be made. Default 320 MiB, which is
     /// four files of the default size; 0 turns it off.
     pub recycle_bytes: u64,
+    /// How many bytes a second the background may read and write to reclaim space. Default 64 MiB; 0
+    /// is no limit. While the dead bytes exceed their bound by two segments or more it goes as fast as
+    /// it can, whatever this says. [`Log::compact`](crate::Log::compact) is not limited.
+    pub compact_bytes_per_second: u64,
+    /// How many bytes a second the background reads to find rot in sealed segments before a reader
+    /// does. Default 4 MiB; 0 is never.
+    pub scrub_bytes_per_second: u64,
+    /// How long after the beginning of one such pass the next one begins, at the soonest. Default 7
+    /// days. The first begins a minute after the log was opened, or sooner if this is shorter.
+    pub scrub_interval: Duration,
     /// Reserve disk blocks ahead of the writes, so that a full disk refuses a batch before any of
     /// it is written. Default true; a file system that cannot is not an error.
     pub preallocate: bool,
@@ -88,6 +98,9 @@ impl Default for LogOptions {
             min_free_inodes: FreeLimit::Off,
             auto_compact: true,
             recycle_bytes: 320 << 20,
+            compact_bytes_per_second: 64 << 20,
+            scrub_bytes_per_second: 4 << 20,
+            scrub_interval: Duration::from_hours(7 * 24),
             preallocate: true,
             verify_on_open: false,
             create_missing: true,

@@ -14,6 +14,7 @@ use crate::health::Health;
 use crate::index::{Index, Location};
 use crate::io::{FileIdentity, Io, Lock};
 use crate::manifest::{Manifest, StoreFault};
+use crate::pace::Pace;
 use crate::recover::Recovery;
 use crate::recycle::FreeList;
 use crate::segment::{SEGMENT_ID_MAX, Segment};
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) compacting: Mutex<()>,
     pub(crate) compactor: Bell,
     pub(crate) watch: Bell,
+    pub(crate) compact_pace: Pace,
+    pub(crate) scrubber: Bell,
     /// For the negative control of the crash tests: answer before the sync.
     #[cfg(feature = "sim")]
     pub(crate) ack_before_sync: AtomicBool,
@@ -69,6 +72,8 @@ pub(crate) struct Counters {
     pub(crate) appended_bytes: AtomicU64,
     pub(crate) compacted_bytes: AtomicU64,
     pub(crate) recycled_segments: AtomicU64,
+    pub(crate) scrubbed_bytes: AtomicU64,
+    pub(crate) scrub_passes: AtomicU64,
     pub(crate) corrupt: AtomicU64,
     /// A level, not a count: the bytes of live frames.
     pub(crate) live_bytes: AtomicU64,
@@ -221,7 +226,7 @@ impl ManifestState {
     }
 }
 
-/// Wakes a thread that otherwise looks from time to time.
+/// Wakes a background thread, or ends it.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     state: Mutex<(bool, bool)>,
@@ -247,6 +252,14 @@ impl Bell {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.0 = false;
+        !state.1
+    }
+
+    /// Waits for `limit`, whoever rings; false once it was stopped.
+    pub(crate) fn pause(&self, limit: Duration) -> bool {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, limit, |(_, stopped)| !*stopped);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !state.1
     }
 

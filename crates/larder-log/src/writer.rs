@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::batch::Durability;
 use crate::clock;
+use crate::compact::Tempo;
 use crate::error::{is_no_space, is_out_of_resources};
 use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
 use crate::group::{BatchEffect, COMMIT_BYTES, Change, Group, Place, abort_bytes};
@@ -180,7 +181,9 @@ impl Committer {
             }
         }
         let shared = Arc::clone(&self.shared);
-        shared.compact(mode, &mut || self.sync().map_err(|e| shared.maintenance_error(&e)))
+        shared.compact(mode, Tempo::AtOnce, &mut || {
+            self.sync().map_err(|e| shared.maintenance_error(&e))
+        })
     }
 
     /// Syncs and marks when their time has come, and says when the next one is due.
@@ -619,6 +622,7 @@ impl Drop for Committer {
         self.shared.budget.close();
         self.shared.compactor.stop();
         self.shared.watch.stop();
+        self.shared.scrubber.stop();
         self.shared.release_lock();
         if let Some((_, ticket)) = shutdown {
             ticket.fail(&error);

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Tempo;
 use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
 use crate::group::control_frame;
 use crate::io::{read_full, write_all};
@@ -15,6 +16,12 @@ use crate::writer::{create_segment, discard_segment};
 
 /// Copies are read and written in pieces of this size; nothing larger is held in memory.
 const PIECE: usize = 256 << 10;
+
+/// How much is written before it is synced.
+const SYNC_EVERY: u64 = 1 << 20;
+
+/// Told how many bytes are to be written; may wait, and refuse by an error.
+type Ask<'a> = &'a dyn Fn(u64) -> io::Result<()>;
 
 /// Why a frame was not copied.
 pub(super) enum CopyFault {
@@ -33,6 +40,7 @@ impl From<io::Error> for CopyFault {
 pub(super) struct Output<'a> {
     shared: &'a Shared,
     as_of_lsn: u64,
+    pub(super) tempo: Tempo,
     done: Vec<Arc<Segment>>,
     open: Option<Open>,
     /// Bytes of the frames that were copied.
@@ -46,12 +54,13 @@ struct Open {
     piece: Vec<u8>,
     piece_at: u64,
     hints: Hints,
+    synced_at: u64,
 }
 
 impl<'a> Output<'a> {
     /// `as_of_lsn`: what was cancelled up to there will not be copied.
-    pub(super) fn new(shared: &'a Shared, as_of_lsn: u64) -> Self {
-        Self { shared, as_of_lsn, done: Vec::new(), open: None, copied_bytes: 0 }
+    pub(super) fn new(shared: &'a Shared, as_of_lsn: u64, tempo: Tempo) -> Self {
+        Self { shared, as_of_lsn, tempo, done: Vec::new(), open: None, copied_bytes: 0 }
     }
 
     /// Copies a frame, checking its payload once more: a copy is never worse than what was read.
@@ -65,7 +74,8 @@ impl<'a> Output<'a> {
             Some(open) => open,
             None => self.begin()?,
         };
-        let copied = open.copy(victim, frame);
+        let copied =
+            open.copy(victim, frame, &|bytes| self.shared.ask_compactor(bytes, self.tempo));
         self.open = Some(open);
         copied?;
         self.copied_bytes += len;
@@ -88,16 +98,23 @@ impl<'a> Output<'a> {
             recycled: false,
         };
         let (segment, _) = create_segment(self.shared, header)?;
-        Ok(Open { segment, piece: Vec::new(), piece_at: FRAMES_START, hints: Hints::default() })
+        Ok(Open {
+            segment,
+            piece: Vec::new(),
+            piece_at: FRAMES_START,
+            synced_at: 0,
+            hints: Hints::default(),
+        })
     }
 
     fn seal(&mut self) -> io::Result<()> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        open.seal()?;
-        if let Some(open) = self.open.take() {
-            self.done.push(Arc::new(open.segment));
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let sealed = open.seal(&|bytes| self.shared.ask_compactor(bytes, self.tempo));
+        match sealed {
+            Ok(()) => self.done.push(Arc::new(open.segment)),
+            Err(_) => discard_segment(self.shared, open.segment.id),
         }
-        Ok(())
+        sealed
     }
 }
 
@@ -121,7 +138,7 @@ impl Open {
         footer <= FOOTER_BYTES_MAX && self.end() + len + footer + SEAL_BYTES <= limit
     }
 
-    fn copy(&mut self, victim: &Segment, frame: &Frame) -> Result<(), CopyFault> {
+    fn copy(&mut self, victim: &Segment, frame: &Frame, ask: Ask<'_>) -> Result<(), CopyFault> {
         let header = &frame.header;
         let encoded = header.encode(self.segment.seed);
         self.piece.extend_from_slice(&encoded);
@@ -129,7 +146,7 @@ impl Open {
         let (mut done, mut crc) = (0, 0);
         while done < payload_len {
             if self.piece.len() >= PIECE {
-                self.flush()?;
+                self.flush(ask)?;
             }
             let from = self.piece.len();
             self.piece.resize(from + PIECE.min(payload_len - done), 0);
@@ -150,7 +167,7 @@ impl Open {
         self.hints.push_frame(&Frame { header_crc, ..frame.clone() });
         self.count(frame);
         if self.piece.len() >= PIECE {
-            self.flush()?;
+            self.flush(ask)?;
         }
         Ok(())
     }
@@ -167,14 +184,20 @@ impl Open {
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, ask: Ask<'_>) -> io::Result<()> {
+        ask(self.piece.len() as u64)?;
         write_all(&*self.segment.file, &[&self.piece], self.piece_at)?;
         self.piece_at += self.piece.len() as u64;
         self.piece.clear();
+        // In small portions, so that nobody else's sync has to wait for a whole segment's bytes.
+        if self.piece_at - self.synced_at >= SYNC_EVERY {
+            self.segment.file.sync()?;
+            self.synced_at = self.piece_at;
+        }
         Ok(())
     }
 
-    fn seal(&mut self) -> io::Result<()> {
+    fn seal(&mut self, ask: Ask<'_>) -> io::Result<()> {
         let (footer, range) = (self.end(), self.segment.lsn_range());
         let (seed, lsn) = (self.segment.seed, range.1);
         let seal = self.hints.seal(footer, range);
@@ -183,7 +206,7 @@ impl Open {
         }
         self.piece.extend(control_frame(Kind::Seal, lsn, &seal.encode(), seed));
         self.segment.tail_bytes.store(self.end() - footer, Ordering::Relaxed);
-        self.flush()?;
+        self.flush(ask)?;
         self.segment.file.sync()?;
         self.segment.end.store(self.piece_at, Ordering::Release);
         self.segment.sealed.store(true, Ordering::Release);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::copy::{CopyFault, Output, oldest};
-use super::{CompactReport, Sync};
+use super::{CompactReport, Sync, Tempo};
 use crate::Error;
 use crate::index::Location;
+use crate::pace::Asking;
 use crate::record::Kind;
 use crate::scan::{Event, Frame};
 use crate::segment::{self, FRAMES_START, Segment};
@@ -37,10 +38,11 @@ impl Shared {
     pub(super) fn rewrite(
         &self,
         victims: &[Arc<Segment>],
+        tempo: Tempo,
         sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<(), RewriteFault> {
-        self.rewrite_with_room(victims, false, sync, report)
+        self.rewrite_with_room(victims, false, tempo, sync, report)
     }
 
     /// [`Self::rewrite`], unless a copy would be as large as its only victim.
@@ -50,7 +52,7 @@ impl Shared {
         sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<(), RewriteFault> {
-        self.rewrite_with_room(victims, true, sync, report)
+        self.rewrite_with_room(victims, true, Tempo::AtOnce, sync, report)
     }
 
     /// On a full disk once more, with the room of the files that wait to be written again.
@@ -58,13 +60,14 @@ impl Shared {
         &self,
         victims: &[Arc<Segment>],
         if_smaller: bool,
+        tempo: Tempo,
         sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<(), RewriteFault> {
-        let tried = self.try_rewrite(victims, if_smaller, sync, report);
+        let tried = self.try_rewrite(victims, if_smaller, tempo, sync, report);
         match tried {
             Err(RewriteFault::Failed(Error::NoSpace)) if self.release_free_files() => {
-                self.try_rewrite(victims, if_smaller, sync, report)
+                self.try_rewrite(victims, if_smaller, tempo, sync, report)
             }
             tried => tried,
         }
@@ -74,10 +77,11 @@ impl Shared {
         &self,
         victims: &[Arc<Segment>],
         if_smaller: bool,
+        tempo: Tempo,
         sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<(), RewriteFault> {
-        let output = self.copy_all(victims)?;
+        let output = self.copy_all(victims, tempo)?;
         let held: u64 = victims.iter().map(|victim| victim.record_bytes()).sum();
         if if_smaller && victims.len() < 2 && output.copied_bytes >= held {
             return Ok(());
@@ -85,12 +89,12 @@ impl Shared {
         self.replace(victims, output, sync, report)
     }
 
-    fn copy_all(&self, victims: &[Arc<Segment>]) -> Result<Output<'_>, RewriteFault> {
+    fn copy_all(&self, victims: &[Arc<Segment>], tempo: Tempo) -> Result<Output<'_>, RewriteFault> {
         let mut others = self.all_segments();
         others.retain(|other| !victims.iter().any(|victim| victim.id == other.id));
         // Whatever is cancelled up to here is seen as cancelled by the looks at the index below.
         let as_of_lsn = self.published_lsn.load(Ordering::Acquire);
-        let mut output = Output::new(self, as_of_lsn);
+        let mut output = Output::new(self, as_of_lsn, tempo);
         for victim in victims {
             self.copy_needed(victim, &others, &mut output)?;
         }
@@ -124,8 +128,10 @@ impl Shared {
         let unreadable = |error| Error::io("read", &path, error);
         let end = victim.end.load(Ordering::Acquire);
         let records_end = FRAMES_START + victim.record_bytes();
-        let mut walk =
-            Walk::new(&*victim.file, victim.seed, FRAMES_START, end).map_err(unreadable)?;
+        let tempo = output.tempo;
+        let ask = |bytes| self.ask_compactor(bytes, tempo);
+        let file = Asking { file: &*victim.file, ask: &ask, forget: false };
+        let mut walk = Walk::new(&file, victim.seed, FRAMES_START, end).map_err(unreadable)?;
         let (mut reached, mut corrupt) = (FRAMES_START, 0);
         while let Some(event) = walk.step().map_err(unreadable)? {
             reached = event.end();

@@ -96,8 +96,7 @@ impl Shared {
         }
         // What is damaged stays as it is: it counts neither as a burden nor as a way out.
         figures.retain(|figures| !figures.is_damaged());
-        let dead: u64 =
-            figures.iter().map(|figures| figures.data.saturating_sub(figures.live)).sum();
+        let dead: u64 = all.iter().map(|segment| dead_bytes(segment)).sum();
         let excess = dead.saturating_sub(self.dead_bytes_max());
         if mode == CompactMode::Due && excess == 0 {
             return self.choose_small(&figures);
@@ -108,6 +107,12 @@ impl Shared {
         }
         let pinning = choose_pinning(&figures, &all);
         if pinning.is_empty() { self.choose_small(&figures) } else { pinning }
+    }
+
+    /// Whether reclaiming has fallen so far behind that it has to hurry.
+    pub(super) fn is_behind(&self) -> bool {
+        let dead: u64 = self.all_segments().iter().map(|segment| dead_bytes(segment)).sum();
+        dead > self.dead_bytes_max() + SLACK_SEGMENTS * self.options.segment_bytes
     }
 
     /// How many dead bytes may lie in sealed segments before the background acts: as many as are
@@ -168,6 +173,15 @@ impl Shared {
     fn is_small(&self, figures: &Figures) -> bool {
         figures.data < self.options.segment_bytes / SMALL_PART
     }
+}
+
+/// Bytes in a segment that are not live, deletes among them, as far as anything can be done about it.
+fn dead_bytes(segment: &Segment) -> u64 {
+    if !segment.is_sealed() || segment.damaged.load(Ordering::Relaxed) {
+        return 0;
+    }
+    let data = segment.data_bytes().saturating_sub(SEAL_BYTES);
+    data.saturating_sub(segment.live_bytes.load(Ordering::Relaxed))
 }
 
 /// The oldest segment that keeps deletes alive elsewhere, when only these stand in the way.

@@ -155,6 +155,7 @@ impl Committer {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.compactor.stop();
         self.shared.watch.stop();
+        self.shared.scrubber.stop();
         // A compaction that is under way ends first; the next one sees that the log is closed.
         drop(self.shared.compacting.lock());
         let flushed = self.sync();

@@ -267,6 +267,9 @@ impl Spool for LogSpool {
             ("syncs", stats.syncs),
             ("synced_batches", stats.synced_batches),
             ("appended_bytes", stats.appended_bytes),
+            ("compacted_bytes", stats.compacted_bytes),
+            ("scrubbed_bytes", stats.scrubbed_bytes),
+            ("scrub_passes", stats.scrub_passes),
             ("torn_bytes", stats.torn_bytes),
         ];
         health::tell(&self.log.health(), self.log.options(), &mut spool);
