@@ -94,7 +94,9 @@ fn run(acts: &[Act]) {
                 assert!(matches!(log.sync().wait(None), Some(Outcome::Done { .. })));
                 finish(&mut pending);
             }
-            Act::LowMemory => assert!(log.advise_low_memory() >= 0),
+            Act::LowMemory => {
+                let _ = log.advise_low_memory();
+            }
         }
     }
     finish(&mut pending);
