@@ -21,7 +21,7 @@ impl Shared {
 
     /// Accepts all structural damage that is known.
     pub(crate) fn acknowledge(&self) -> Result<(), Error> {
-        let _guard = self.compacting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _guard = self.await_compaction();
         if self.is_closed() {
             return Err(Error::Closed);
         }

@@ -6,8 +6,8 @@
 //! takes the copies in and the victims out; only then are files removed, one by one.
 
 use std::io;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock;
@@ -87,7 +87,7 @@ impl Shared {
         tempo: Tempo,
         sync: Sync<'_>,
     ) -> Result<CompactReport, Error> {
-        let _guard = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.await_compaction();
         if self.is_closed() {
             return Err(Error::Closed);
         }
@@ -171,6 +171,15 @@ impl Shared {
         }
     }
 
+    /// Waits for the compaction that is under way, and keeps the next one away. Nobody waits for the
+    /// rate of the background here: it hurries meanwhile.
+    pub(crate) fn await_compaction(&self) -> MutexGuard<'_, ()> {
+        self.compaction_awaited.fetch_add(1, Ordering::Relaxed);
+        let guard = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.compaction_awaited.fetch_sub(1, Ordering::Relaxed);
+        guard
+    }
+
     /// Waits until compaction may read or write some bytes; an error once the log is closed.
     pub(crate) fn ask_compactor(&self, bytes: u64, tempo: Tempo) -> io::Result<()> {
         let begun = clock::now();
@@ -181,7 +190,7 @@ impl Shared {
         let due = begun.saturating_add(wait);
         let mut now = begun;
         while now < due && !self.is_closed() {
-            if self.is_behind() {
+            if self.is_behind() || self.compaction_awaited.load(Ordering::Relaxed) > 0 {
                 self.compact_pace.forgive(now);
                 break;
             }

@@ -195,6 +195,7 @@ impl Log {
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
             compacting: Mutex::new(()),
+            compaction_awaited: AtomicU64::new(0),
             compactor: Bell::default(),
             watch: Bell::default(),
             home: io.identity(path).ok().flatten(),

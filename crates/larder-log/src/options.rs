@@ -33,10 +33,14 @@ pub struct LogOptions {
     pub min_free_space: FreeLimit,
     /// The same for inodes. Default off. A file system that does not count them has no limit.
     pub min_free_inodes: FreeLimit,
-    /// Reclaim space in the background, so that segment files take at most twice the live bytes and
-    /// three segments (two of dead bytes, and the one that is written), 4.2 KiB for each file, and one
-    /// segment more while copies are being made; damaged segments are kept besides. What is copied for
-    /// that is less than what is given to the log. Default true. When false, only
+    /// Reclaim space in the background. Whenever that has caught up, the files take at most twice the
+    /// live bytes, and three segments (two of dead bytes, and the one that is written), and 4.2 KiB for
+    /// each file, and `recycle_bytes`; with the defaults that is twice the live bytes and 512 MiB. While
+    /// copies are being made it is up to one segment more. Damaged segments are kept besides.
+    ///
+    /// It is no limit for a writer: one that overwrites or deletes faster than compaction can copy
+    /// exceeds it for as long as that goes on, and `max_bytes` counts live bytes only. What is copied is
+    /// less than what is given to the log. Default true. When false, only
     /// [`Log::compact`](crate::Log::compact) reclaims.
     pub auto_compact: bool,
     /// Bytes of dead segment files that are kept to be written again instead of being removed:
@@ -47,13 +51,15 @@ pub struct LogOptions {
     pub recycle_bytes: u64,
     /// How many bytes a second the background may read and write to reclaim space. Default 64 MiB; 0
     /// is no limit. While the dead bytes exceed their bound by two segments or more it goes as fast as
-    /// it can, whatever this says. [`Log::compact`](crate::Log::compact) is not limited.
+    /// it can, whatever this says. [`Log::compact`](crate::Log::compact) is not limited, and the
+    /// background hurries while somebody waits for it there.
     pub compact_bytes_per_second: u64,
     /// How many bytes a second the background reads to find rot in sealed segments before a reader
-    /// does. Default 4 MiB; 0 is never.
+    /// does. Default 4 MiB; 0 is never. What the system has in its page cache is checked there, so rot
+    /// on the disk below it is found in a later pass.
     pub scrub_bytes_per_second: u64,
     /// How long after the beginning of one such pass the next one begins, at the soonest. Default 7
-    /// days. The first begins a minute after the log was opened, or sooner if this is shorter.
+    /// days, at least 10 ms. The first begins a minute after the log was opened, or sooner if this is shorter.
     pub scrub_interval: Duration,
     /// Reserve disk blocks ahead of the writes, so that a full disk refuses a batch before any of
     /// it is written. Default true; a file system that cannot is not an error.
@@ -81,6 +87,7 @@ impl LogOptions {
             self.segment_bytes.clamp(Self::SEGMENT_BYTES_MIN, Self::SEGMENT_BYTES_MAX);
         self.max_payload_bytes = self.max_payload_bytes.min(Self::PAYLOAD_BYTES_MAX);
         self.budget_bytes = self.budget_bytes.max(4096);
+        self.scrub_interval = self.scrub_interval.max(Duration::from_millis(10));
         self
     }
 }

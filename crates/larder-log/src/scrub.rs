@@ -90,7 +90,8 @@ impl Shared {
         let ask = |bytes| self.ask_scrubber(bytes, pace);
         let file = Asking { file: &*segment.file, ask: &ask, forget: true };
         let end = segment.end.load(Ordering::Acquire);
-        if segment.file.size()? < end && self.segment(segment.id).is_some() {
+        let short = segment.file.size()? < end && self.segment(segment.id).is_some();
+        if short && !segment.told_short.swap(true, Ordering::Relaxed) {
             self.report_structural(u64::from(segment.id), DamageKind::CutShort);
         }
         self.check_header(segment, &file)?;

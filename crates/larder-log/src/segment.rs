@@ -133,6 +133,8 @@ pub(crate) struct Segment {
     pub(crate) holds_aborts: AtomicBool,
     /// Damage was found in it: its file is moved aside, never unlinked.
     pub(crate) damaged: AtomicBool,
+    /// The scrubber has told that its file is cut short: once, since that may be acknowledged.
+    pub(crate) told_short: AtomicBool,
 }
 
 impl Segment {
@@ -162,6 +164,7 @@ impl Segment {
             tail_bytes: AtomicU64::new(0),
             holds_aborts: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
+            told_short: AtomicBool::new(false),
         }
     }
 

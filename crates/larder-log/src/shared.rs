@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
     /// Held while space is being reclaimed.
     pub(crate) compacting: Mutex<()>,
+    /// How many wait for that.
+    pub(crate) compaction_awaited: AtomicU64,
     pub(crate) compactor: Bell,
     pub(crate) watch: Bell,
     pub(crate) compact_pace: Pace,

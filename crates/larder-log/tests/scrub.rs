@@ -125,6 +125,10 @@ fn rotten_header_block_and_cut_file_are_told() {
     log.scrub().unwrap();
     assert!(log.damaged(1).iter().any(|d| d.what == DamageKind::CutShort && d.segment == 2));
     assert!(log.unhealthy_reason().is_some());
+    // Who has accepted it is not asked again by the next pass.
+    log.acknowledge().unwrap();
+    log.scrub().unwrap();
+    assert_eq!(log.unhealthy_reason(), None);
 }
 
 #[test]
@@ -203,34 +207,52 @@ fn background_finds_rot_in_a_real_file_within_one_pass() {
     log.close().unwrap();
 }
 
-/// Compaction at a rate at which it would take years, and a scrub, end with the log.
-#[test]
-fn shutting_down_waits_neither_for_compaction_nor_for_the_scrubber() {
-    let dir = tempfile::tempdir().unwrap();
+/// A log that compacts and scrubs at a rate at which it would take years, and has to do both: more
+/// dead bytes than are tolerated, not so many that it would hurry, in segments with a rest.
+fn slow(dir: &Path) -> Log {
+    const SEGMENT: u64 = 256 << 10;
     let slow = LogOptions {
-        segment_bytes: 256 << 10,
-        auto_compact: true,
+        segment_bytes: SEGMENT,
         compact_bytes_per_second: 1,
         scrub_bytes_per_second: 1,
         scrub_interval: Duration::ZERO,
         ..LogOptions::default()
     };
-    let log = Log::open(dir.path(), slow).unwrap();
+    let log = Log::open(dir, slow).unwrap();
     let put = |n: u8, len: usize| {
         let mut batch = Batch::new();
         batch.put(slot(n), vec![n; len].into());
         log.submit(batch, Durability::Process).unwrap().wait(None);
     };
-    // More dead bytes than are tolerated, not so many that it would hurry, in segments with a rest.
-    for n in 0..3 {
+    for n in 0..5 {
         put(100 + n, 1000);
         for _ in 0..12 {
             put(n, 20_000);
         }
     }
-    log.close().unwrap();
+    // Copies of nothing were made yet, and what is dead as a whole went without.
+    let stats = log.stats();
+    let dead = stats.disk_bytes.saturating_sub(stats.live_bytes + SEGMENT);
+    assert!(dead > stats.live_bytes + 2 * SEGMENT, "{stats:?}");
+    log
+}
+
+#[test]
+fn shutting_down_waits_neither_for_compaction_nor_for_the_scrubber() {
+    let dir = tempfile::tempdir().unwrap();
+    slow(dir.path()).close().unwrap();
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
-    assert_eq!(log.stats().entries, 6);
+    assert_eq!(log.stats().entries, 10);
+}
+
+#[test]
+fn compaction_by_hand_does_not_wait_for_the_rate_of_the_background() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = slow(dir.path());
+    log.compact(CompactMode::Due).unwrap();
+    let stats = log.stats();
+    assert!(stats.compacted_bytes > 0, "{stats:?}");
+    log.close().unwrap();
 }
 
 /// However slow compaction may be, the space keeps to its bound: it hurries when it falls behind.
