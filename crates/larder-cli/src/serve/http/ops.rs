@@ -70,8 +70,11 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Response {
     }))
 }
 
-/// What spools count about their gates, and what it is called in the metrics.
-const GATE_COUNTERS: &[(&str, &str)] = &[
+/// What spools count besides, and what it is called in the metrics.
+const DETAIL_COUNTERS: &[(&str, &str)] = &[
+    ("compacted_bytes", "larder_spool_compacted_bytes_total"),
+    ("scrubbed_bytes", "larder_spool_scrubbed_bytes_total"),
+    ("scrub_passes", "larder_spool_scrub_passes_total"),
     ("gate_closings", "larder_spool_gate_closings_total"),
     ("gate_refused", "larder_spool_gate_refused_total"),
     ("read_errors", "larder_spool_read_errors_total"),
@@ -96,7 +99,7 @@ async fn measure(app: &App) {
             let level = f64::from(condition.state as u8);
             metrics::gauge!("larder_spool_condition", &labels).set(level);
         }
-        for (detail, counter) in GATE_COUNTERS {
+        for (detail, counter) in DETAIL_COUNTERS {
             if let Some((_, count)) = stats.details.iter().find(|(name, _)| name == detail) {
                 metrics::counter!(*counter, &labels).absolute(*count);
             }
