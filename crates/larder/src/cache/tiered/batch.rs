@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use larder_core::{
     BackendError, CacheError, CacheValue, Condition, DeleteStatus, Effect, Failure as _, Key,
-    KeyRef, LayerState, Tier, WriteStatus,
+    KeyRef, Tier, WriteStatus,
 };
 
-use super::debts::Missed;
 use super::layer::{Answer, Change, Layer, Ticket};
-use super::{Tiered, failure, state};
-use crate::compose::{
-    CompositionLayer, CompositionWritePolicy, LayerCall, LayerOutcome,
-    OptimisticParallelWritePolicy, remove_both,
-};
+use super::write::{conclude, done, missed, states};
+use super::{Tiered, failure};
+use crate::compose::{CompositionWritePolicy, LayerCall, LayerOutcome, remove_both};
 
 /// The changes of a batch, each with its place in the order of its key. No key is in it twice.
 type Batch<V> = Arc<[(Arc<Ticket>, Change<V>)]>;
@@ -172,43 +169,19 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
             _ => return self.put_each(entries, condition).await,
         };
         self.settle::<V>().await;
-        let by_version = matches!(condition, Condition::IfNewerThan(_));
         let batch: Batch<V> = entries
             .into_iter()
             .map(|(key, value)| {
-                let version = value.version.filter(|_| by_version);
-                let missed = version.map(|version| Missed { version, expire: value.expire });
-                (self.ticket(key.as_ref(), missed), Change::Write(value))
+                (self.ticket(key.as_ref(), missed(&value, condition)), Change::Write(value))
             })
             .collect();
         let l1 = BatchCall { layer: &self.l1, batch: &batch, condition };
         let l2 = BatchCall { layer: &self.l2, batch: &batch, condition };
-        let key = first.as_ref();
-        let request = self.write_request(&key);
-        let outcome = if matches!(condition, Condition::Always) || self.write.needs_both() {
-            self.write.execute_with(request, l1, l2).await
-        } else {
-            // Whether a condition holds is decided by both layers, so nobody runs ahead.
-            OptimisticParallelWritePolicy.execute_with(request, l1, l2).await
-        };
-        let outcome = outcome.map_err(|error| failure("write", error))?;
-        let states = [state(&outcome.l1), state(&outcome.l2)];
+        let outcome = self.write_both(first.as_ref(), condition, l1, l2).await?;
+        let states = states(&outcome);
         let statuses = batch.iter().enumerate().map(|(at, (ticket, _))| {
             let answers = [answer(&outcome.l1, at), answer(&outcome.l2, at)];
-            let applied = match answers {
-                [Some(l1), Some(l2)] => Self::reconcile(ticket, condition, l1, l2),
-                [Some(one), None] | [None, Some(one)] => one.applied(),
-                [None, None] => true,
-            };
-            for (layer, state) in
-                [CompositionLayer::L1, CompositionLayer::L2].into_iter().zip(states)
-            {
-                if state == LayerState::Background {
-                    ticket.goes_on(layer);
-                }
-            }
-            let written = if applied { WriteStatus::WRITTEN } else { WriteStatus::NOT_NEWER };
-            written.with_layers(states[0], states[1])
+            conclude(ticket, condition, answers, states)
         });
         Ok(statuses.collect())
     }
@@ -286,8 +259,5 @@ fn repeats<'a>(keys: impl Iterator<Item = KeyRef<'a>>) -> bool {
 
 /// What a layer that has answered said to one change of a batch.
 fn answer(of: &LayerOutcome<CacheError, Vec<Answer>>, at: usize) -> Option<Answer> {
-    match of {
-        LayerOutcome::Done(answers) => answers.get(at).copied(),
-        LayerOutcome::Failed(_) | LayerOutcome::NotTried | LayerOutcome::Background => None,
-    }
+    done(of)?.get(at).copied()
 }

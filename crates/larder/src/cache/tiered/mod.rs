@@ -6,8 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join;
 use larder_core::{
     Age, BackendError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability,
-    Failure as _, Found, Key, KeyRef, LayerState, Now, SharedClock, Source, Tier, TierUsage,
-    WriteStatus,
+    Failure as _, Found, Key, KeyRef, Now, SharedClock, Source, Tier, TierUsage, WriteStatus,
 };
 use metrics::Counter;
 
@@ -17,11 +16,13 @@ mod debts;
 mod layer;
 mod many;
 mod order;
+mod write;
 
 pub use builder::TieredBuilder;
 use debts::Missed;
 use layer::{Answer, Change, ChangeCall, Known, Layer, ReadCall, Ticket};
 use order::{Order, Token};
+use write::{conclude, done, missed, states};
 
 use crate::compose::{
     AnyOffload, CompositionError, CompositionLayer, CompositionReadPolicy, CompositionWritePolicy,
@@ -259,28 +260,6 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
             }
         }
     }
-
-    /// Notes which layer to distrust after a conditional write that one layer made and the other
-    /// did not, and says whether the write counts as made.
-    fn reconcile(ticket: &Ticket, condition: Condition, l1: Answer, l2: Answer) -> bool {
-        use CompositionLayer::{L1, L2};
-        match (l1, l2) {
-            (Answer::Owing, other) | (other, Answer::Owing) => return other.applied(),
-            _ => {}
-        }
-        if l1.applied() == l2.applied() {
-            return l1.applied();
-        }
-        if matches!(condition, Condition::IfNewerThan(_)) {
-            // The other layer has a newer value, which this one must not hide.
-            ticket.owe(if l1.applied() { L1 } else { L2 });
-            return false;
-        }
-        if !l1.applied() {
-            ticket.owe(L1);
-        }
-        true
-    }
 }
 
 impl<V, L1, L2, R, W> Tier<V> for Tiered<L1, L2, R, W>
@@ -329,37 +308,13 @@ where
     ) -> Result<WriteStatus, CacheError> {
         self.supports::<V>(condition)?;
         self.settle::<V>().await;
-        let conditional = matches!(condition, Condition::IfNewerThan(_));
-        let missed = value.version.filter(|_| conditional);
-        let missed = missed.map(|version| Missed { version, expire: value.expire });
-        let ticket = self.ticket(key, missed);
+        let ticket = self.ticket(key, missed(&value, condition));
         let change = Change::Write(value);
-        let request = self.write_request(&key);
         let l1 = ChangeCall { layer: &self.l1, ticket: &ticket, change: change.clone(), condition };
         let l2 = ChangeCall { layer: &self.l2, ticket: &ticket, change, condition };
-        let outcome = if matches!(condition, Condition::Always) || self.write.needs_both() {
-            self.write.execute_with(request, l1, l2).await
-        } else {
-            // Whether a condition holds is decided by both layers, so nobody runs ahead.
-            OptimisticParallelWritePolicy.execute_with(request, l1, l2).await
-        };
-        let outcome = outcome.map_err(|error| failure("write", error))?;
-        let applied = match (&outcome.l1, &outcome.l2) {
-            (LayerOutcome::Done(l1), LayerOutcome::Done(l2)) => {
-                Self::reconcile(&ticket, condition, *l1, *l2)
-            }
-            (LayerOutcome::Done(one), _) | (_, LayerOutcome::Done(one)) => one.applied(),
-            _ => true,
-        };
-        for (layer, of) in
-            [(CompositionLayer::L1, &outcome.l1), (CompositionLayer::L2, &outcome.l2)]
-        {
-            if matches!(of, LayerOutcome::Background) {
-                ticket.goes_on(layer);
-            }
-        }
-        let status = if applied { WriteStatus::WRITTEN } else { WriteStatus::NOT_NEWER };
-        Ok(status.with_layers(state(&outcome.l1), state(&outcome.l2)))
+        let outcome = self.write_both(key, condition, l1, l2).await?;
+        let answers = [done(&outcome.l1).copied(), done(&outcome.l2).copied()];
+        Ok(conclude(&ticket, condition, answers, states(&outcome)))
     }
 
     async fn remove(
@@ -491,15 +446,6 @@ fn deleted(of: LayerOutcome<CacheError, Answer>) -> LayerOutcome<CacheError, Del
         LayerOutcome::Failed(error) => LayerOutcome::Failed(error),
         LayerOutcome::NotTried => LayerOutcome::NotTried,
         LayerOutcome::Background => LayerOutcome::Background,
-    }
-}
-
-const fn state<A>(of: &LayerOutcome<CacheError, A>) -> LayerState {
-    match of {
-        LayerOutcome::Done(_) => LayerState::Done,
-        LayerOutcome::Failed(_) => LayerState::Failed,
-        LayerOutcome::NotTried => LayerState::NotTried,
-        LayerOutcome::Background => LayerState::Background,
     }
 }
 
