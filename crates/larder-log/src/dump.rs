@@ -43,6 +43,14 @@ pub enum DumpItem {
         /// What a commit or an abort says, in words.
         note: String,
     },
+    /// Records at these positions were given up and do not count: the manifest says so.
+    #[non_exhaustive]
+    Cancelled {
+        /// The first position.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
     /// A damaged place.
     Damage(Damage),
     /// So many bytes at the end are torn.
@@ -68,6 +76,7 @@ pub fn dump_with(
 ) -> Result<(), OpenError> {
     visit(io, path, |visit| match visit {
         Visit::Damage(damage) => take(DumpItem::Damage(damage)),
+        Visit::Cancelled(first, last) => take(DumpItem::Cancelled { first, last }),
         Visit::Torn(0) => {}
         Visit::Torn(bytes) => take(DumpItem::Torn(bytes)),
         Visit::Segment(segment, bytes, sealed, _) => {
@@ -132,6 +141,7 @@ impl fmt::Display for DumpItem {
                 Ok(())
             }
             Self::Damage(damage) => write!(f, "DAMAGE {damage}"),
+            Self::Cancelled { first, last } => write!(f, "given up: lsn {first} to {last}"),
             Self::Torn(bytes) => write!(f, "torn tail of {bytes} bytes"),
         }
     }

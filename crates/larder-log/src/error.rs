@@ -206,6 +206,18 @@ pub enum WriteError {
         /// What the system said.
         source: io::Error,
     },
+    /// The log was shut down, but batches that were given up could not be marked so, for want of room:
+    /// the next open may show what they did.
+    #[error(
+        "the log is closed, but {batches} writes that were given up may take effect at the next \
+         open, for there was no room to cancel them: look for them then"
+    )]
+    NotCancelled {
+        /// How many.
+        batches: usize,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The write or the sync of this batch failed. It may be there after the next open.
     #[error("cannot {action} segment {segment}")]
     Io {
@@ -225,7 +237,7 @@ impl WriteError {
             Self::NoSpace | Self::Closed | Self::Unhealthy(_) | Self::OutOfResources { .. } => {
                 Effect::NotApplied
             }
-            Self::Interrupted | Self::Io { .. } => Effect::Unknown,
+            Self::Interrupted | Self::NotCancelled { .. } | Self::Io { .. } => Effect::Unknown,
         }
     }
 }
@@ -243,6 +255,18 @@ pub enum Error {
     /// The disk is full. Nothing was lost.
     #[error("no space left on the disk")]
     NoSpace,
+    /// The log is closed, but batches that were given up could not be marked so, for want of room:
+    /// the next open may show what they did.
+    #[error(
+        "the log is closed, but {batches} writes that were given up may take effect at the next \
+         open, for there was no room to cancel them: look for them then"
+    )]
+    NotCancelled {
+        /// How many.
+        batches: usize,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Segment files are missing, foreign or cut short.
     #[error("{} of {} segment files are damaged, first {first}", segments, total)]
     Structural {
@@ -282,6 +306,11 @@ impl Error {
             Self::Io { action, path: path.to_path_buf(), source }
         }
     }
+}
+
+/// The same once more, for another one who is told.
+pub(crate) fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 /// Whether the system said that the disk, or the quota, is full.

@@ -10,6 +10,7 @@ use crate::budget::{Admission, Budget, Permit};
 use crate::clock;
 use crate::compact::{CompactMode, CompactReport, Tempo};
 use crate::damage::DamageList;
+use crate::error::again;
 use crate::folder;
 use crate::health::Health;
 use crate::io::{DiskIo, Io};
@@ -383,7 +384,8 @@ impl Log {
     /// [`Log::shutdown`], and waits for it.
     ///
     /// # Errors
-    /// [`Error::Unhealthy`] when a write or a sync has failed; the log is closed nevertheless.
+    /// [`Error::Unhealthy`] when a write or a sync has failed, [`Error::NotCancelled`] when a full disk
+    /// kept batches that were given up from being cancelled; the log is closed nevertheless.
     pub fn close(&self) -> Result<(), Error> {
         match self.handle.close() {
             Some(crate::Outcome::Failed(error)) => Err(self.shared().maintenance_error(&error)),
@@ -549,14 +551,12 @@ impl Shared {
             crate::WriteError::NoSpace => Error::NoSpace,
             crate::WriteError::Closed => Error::Closed,
             crate::WriteError::Unhealthy(reason) => Error::Unhealthy(reason),
-            crate::WriteError::OutOfResources { action, source, .. } => Error::Io {
-                action,
-                path: self.dir.clone(),
-                source: source.raw_os_error().map_or_else(
-                    || std::io::Error::from(source.kind()),
-                    std::io::Error::from_raw_os_error,
-                ),
-            },
+            crate::WriteError::OutOfResources { action, source, .. } => {
+                Error::Io { action, path: self.dir.clone(), source: again(source) }
+            }
+            crate::WriteError::NotCancelled { batches, source } => {
+                Error::NotCancelled { batches: *batches, source: again(source) }
+            }
             crate::WriteError::Interrupted | crate::WriteError::Io { .. } => {
                 Error::Unhealthy(self.health.text().unwrap_or("a write failed"))
             }

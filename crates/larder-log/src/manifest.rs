@@ -51,6 +51,8 @@ pub(crate) struct Manifest {
     pub(crate) segments: Vec<Listed>,
     /// Files with these ids mean nothing and may be deleted.
     pub(crate) void: Vec<u64>,
+    /// Ranges of positions that were given up, and no record may say so: first and last.
+    pub(crate) cancelled: Vec<(u64, u64)>,
 }
 
 /// Why there is no manifest.
@@ -64,7 +66,8 @@ pub(crate) enum ManifestFault {
 
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let len = FIXED_LEN + self.segments.len() * ENTRY_LEN + self.void.len() * 8 + 4;
+        let lists = self.segments.len() * ENTRY_LEN + self.void.len() * 8;
+        let len = FIXED_LEN + lists + self.cancelled.len() * 16 + 4;
         let mut out = Vec::with_capacity(len);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -77,7 +80,7 @@ impl Manifest {
         }
         push_u32(&mut out, self.segments.len());
         push_u32(&mut out, self.void.len());
-        push_u32(&mut out, 0);
+        push_u32(&mut out, self.cancelled.len());
         for listed in &self.segments {
             let (max_lsn, origin) = listed.max_lsn_and_origin;
             for number in [listed.id, listed.end, listed.base_lsn, listed.as_of_lsn, listed.min_lsn]
@@ -90,6 +93,10 @@ impl Manifest {
         }
         for id in &self.void {
             out.extend_from_slice(&id.to_le_bytes());
+        }
+        for (first, last) in &self.cancelled {
+            out.extend_from_slice(&first.to_le_bytes());
+            out.extend_from_slice(&last.to_le_bytes());
         }
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
@@ -118,8 +125,10 @@ impl Manifest {
         let number = |at: usize| u64::from_le_bytes(take(bytes, at));
         let segments = u32::from_le_bytes(take(bytes, PREFIX_LEN + 32)) as usize;
         let void = u32::from_le_bytes(take(bytes, PREFIX_LEN + 36)) as usize;
+        let cancelled = u32::from_le_bytes(take(bytes, PREFIX_LEN + 40)) as usize;
         let void_at = FIXED_LEN + segments.saturating_mul(ENTRY_LEN);
-        if void_at.saturating_add(void.saturating_mul(8)) != crc_at {
+        let cancelled_at = void_at.saturating_add(void.saturating_mul(8));
+        if cancelled_at.saturating_add(cancelled.saturating_mul(16)) != crc_at {
             return damaged;
         }
         Ok(Self {
@@ -146,6 +155,9 @@ impl Manifest {
                 })
                 .collect(),
             void: (0..void).map(|i| number(void_at + i * 8)).collect(),
+            cancelled: (0..cancelled)
+                .map(|i| (number(cancelled_at + i * 16), number(cancelled_at + i * 16 + 8)))
+                .collect(),
         })
     }
 

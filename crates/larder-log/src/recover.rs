@@ -108,6 +108,7 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path, full: bool) -> Result<Opened, O
     let (mut tails, sealed): (Vec<_>, Vec<_>) =
         inventory.found.into_iter().partition(|found| found.is_tail);
     let manifest = inventory.manifest;
+    loader.replay.note_cancelled(&manifest.cancelled);
     let sealed = loader.read_sealed(&sealed, full).map_err(failed("read a segment in"))?;
     let tail = match tails.pop() {
         Some(found) => Some(loader.read_tail(found, &manifest).map_err(failed("read"))?),
@@ -151,6 +152,7 @@ fn create(io: &dyn Io, dir: &Path) -> Result<Opened, OpenError> {
         clean_end: 0,
         segments: vec![listed_active(&header)],
         void: Vec::new(),
+        cancelled: Vec::new(),
     };
     manifest.store(io, dir).map_err(|fault| failed(fault.into_error()))?;
     let segment = Arc::new(Segment::new(&header, 1, file, FRAMES_START, false));
@@ -168,6 +170,7 @@ fn create(io: &dyn Io, dir: &Path) -> Result<Opened, OpenError> {
             },
             next_lsn: 1,
             clean: false,
+            aborts: Vec::new(),
         },
         damage: Vec::new(),
         free: Vec::new(),

@@ -105,6 +105,8 @@ pub(crate) enum Visit {
     Segment(u64, u64, bool, Origin),
     /// A record that counts.
     Frame(u64, Frame),
+    /// Positions that were given up, by the word of the manifest: first and last.
+    Cancelled(u64, u64),
     Torn(u64),
 }
 
@@ -127,6 +129,9 @@ pub(crate) fn visit(
         return Err(OpenError::NotFound { path: path.to_path_buf() });
     };
     inventory.damage.iter().cloned().for_each(|damage| take(Visit::Damage(damage)));
+    for (first, last) in &inventory.manifest.cancelled {
+        take(Visit::Cancelled(*first, *last));
+    }
     let mut clean = false;
     let mut found: Vec<&Found> = inventory.found.iter().collect();
     found.sort_by_key(|found| found.header.id);
@@ -264,6 +269,7 @@ impl Checker {
         match visit {
             Visit::Damage(damage) => self.report.damage.push(damage),
             Visit::Torn(bytes) => self.report.torn_bytes += bytes,
+            Visit::Cancelled(first, last) => self.aborted.push((first, last)),
             Visit::Segment(id, bytes, sealed, origin) => {
                 debug_assert!(id <= SEGMENT_ID_MAX);
                 let compacted = origin == Origin::Compaction;

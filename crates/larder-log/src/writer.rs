@@ -91,6 +91,8 @@ pub(crate) struct Start {
     pub(crate) active: Active,
     pub(crate) next_lsn: u64,
     pub(crate) clean: bool,
+    /// Ranges that were given up, by the word of the manifest alone.
+    pub(crate) aborts: Vec<(u64, u64)>,
 }
 
 /// Why a group was not written.
@@ -115,7 +117,7 @@ impl Committer {
             data_lsn: last,
             dirty_since: None,
             last_write: Duration::ZERO,
-            aborts: Vec::new(),
+            aborts: start.aborts,
             clean: start.clean,
         }
     }
@@ -148,7 +150,11 @@ impl Committer {
             }
             if !closing {
                 // The disk is full; there is nothing to answer, so there is time.
-                return Next::Wait(Some(self.shared.options.sync_interval));
+                let again = self.shared.options.sync_interval;
+                return match self.do_chores(now) {
+                    Next::Wait(limit) => Next::Wait(Some(limit.map_or(again, |at| at.min(again)))),
+                    next => next,
+                };
             }
         }
         if closing {

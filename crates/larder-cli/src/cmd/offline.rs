@@ -102,6 +102,9 @@ fn item_object(item: &DumpItem) -> Value {
             "slot": slot.map(|slot| slot.to_string()), "len": len, "sound": sound, "note": note,
         }),
         DumpItem::Damage(damage) => json!({ "type": "damage", "damage": damage.to_string() }),
+        DumpItem::Cancelled { first, last, .. } => {
+            json!({ "type": "cancelled", "first": first, "last": last })
+        }
         DumpItem::Torn(bytes) => json!({ "type": "torn", "bytes": bytes }),
         _ => json!({ "type": "other", "text": item.to_string() }),
     }

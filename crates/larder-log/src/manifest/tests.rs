@@ -18,6 +18,7 @@ fn manifest() -> Manifest {
             })
             .collect(),
         void: vec![5, 6],
+        cancelled: vec![(101, 103), (110, 110)],
     }
 }
 
@@ -25,6 +26,8 @@ fn manifest() -> Manifest {
 fn manifest_round_trips() {
     assert_eq!(Manifest::decode(&manifest().encode()).unwrap(), manifest());
     let empty = Manifest { segments: vec![], void: vec![], ..manifest() };
+    assert_eq!(Manifest::decode(&empty.encode()).unwrap(), empty);
+    let empty = Manifest { cancelled: vec![], ..manifest() };
     assert_eq!(Manifest::decode(&empty.encode()).unwrap(), empty);
 }
 

@@ -239,6 +239,7 @@ impl Inventory {
                 clean_end: 0,
                 segments: Vec::new(),
                 void: Vec::new(),
+                cancelled: Vec::new(),
             },
         };
         inventory.damage.push(damage(0, DamageKind::Manifest));

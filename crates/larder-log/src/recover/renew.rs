@@ -49,6 +49,7 @@ impl Loader {
             active: Active { segment, offset: end, allocated, recycled, hints },
             next_lsn: self.max_lsn + 1,
             clean: true,
+            aborts: manifest.cancelled.clone(),
         };
         Ok(self.finish(manifest, start))
     }
@@ -139,6 +140,7 @@ impl Loader {
             active: Active { segment: active, offset: end, allocated: end, recycled: false, hints },
             next_lsn: self.max_lsn + 1,
             clean: false,
+            aborts: manifest.cancelled.clone(),
         };
         Ok(self.finish(manifest, start))
     }

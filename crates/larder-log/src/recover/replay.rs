@@ -53,6 +53,11 @@ impl Replay {
         }
     }
 
+    /// Takes note of ranges that the manifest says were given up. Comes before every [`Self::apply`].
+    pub(super) fn note_cancelled(&mut self, ranges: &[(u64, u64)]) {
+        self.aborted.extend(ranges.iter().copied());
+    }
+
     /// Brings the records of a segment into the index.
     pub(super) fn apply(&self, segment: &Segment, frames: impl Iterator<Item: Borrow<Frame>>) {
         let mut records = 0;

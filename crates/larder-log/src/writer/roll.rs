@@ -1,10 +1,12 @@
 //! Ending a segment, beginning the next, and shutting down.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::create::{begin_segment, discard_segment};
 use super::{Active, Committer, Fault, Next};
+use crate::WriteError;
 use crate::footer::Hints;
 use crate::group::control_frame;
 use crate::manifest::{Listed, Manifest, StoreFault};
@@ -45,6 +47,8 @@ impl Committer {
         };
         let (sealed, old_offset) = (Arc::clone(&self.active.segment), self.active.offset);
         let durable_lsn = self.next_lsn + 1;
+        // The records that cancel others so far are durable now; the rest has none yet.
+        let cancelled = self.aborts.clone();
         let stored =
             self.shared.manifest().replace(&*self.shared.io, &self.shared.dir, |manifest| {
                 list_sealed(manifest, &sealed, end);
@@ -58,6 +62,7 @@ impl Committer {
                 });
                 manifest.durable_lsn = durable_lsn;
                 manifest.next_lsn = durable_lsn + 1;
+                manifest.cancelled = cancelled;
             });
         match stored {
             Ok(()) => {}
@@ -158,10 +163,7 @@ impl Committer {
         self.shared.scrubber.stop();
         // A compaction that is under way ends first; the next one sees that the log is closed.
         drop(self.shared.compacting.lock());
-        let flushed = self.sync();
-        if flushed.is_ok() && !self.clean {
-            self.store_clean_mark();
-        }
+        let ended = self.sync().and_then(|()| self.note_end());
         self.shared.budget.close();
         self.shared.release_lock();
         let shutdown = {
@@ -170,7 +172,7 @@ impl Committer {
             queue.shutdown.take()
         };
         if let Some((_, ticket)) = shutdown {
-            match flushed {
+            match ended {
                 Ok(()) => {
                     ticket.finish(|| self.durable_lsn);
                 }
@@ -180,35 +182,50 @@ impl Committer {
         Next::Closed
     }
 
-    /// Failing to say that all is well is no loss: the next open checks the tail then.
-    fn store_clean_mark(&mut self) {
-        let (file, end) = (&self.active.segment.file, self.active.offset);
-        // Blocks that were written before are worth keeping; those of a new file are only reserved.
-        // What deletes may use on a full disk stays theirs: the disk may be full at the next open.
-        let kept = match self.active.allocated {
-            _ if self.active.recycled && self.shared.options.recycle_bytes > 0 => None,
-            u64::MAX => Some(0),
-            allocated => Some(allocated.saturating_sub(end).min(self.delete_reserve())),
-        };
-        let cut = match kept {
-            None => Ok(()),
-            Some(kept) => file.truncate(end + kept).and_then(|()| file.sync()),
-        };
-        if let Err(error) = cut {
-            tracing::warn!(%error, "cannot cut the last segment at shut-down");
-            return;
+    /// Says in the manifest that all is well, and what was given up without a record that says so:
+    /// a full disk may have had no room for that, and there is some put by for the manifest.
+    fn note_end(&mut self) -> Result<(), Arc<WriteError>> {
+        if self.clean {
+            return Ok(());
         }
+        let cut = self.cut_at_end();
+        // Failing to say that all is well is no loss: the next open checks the tail then.
+        if let Err(error) = &cut {
+            tracing::warn!(%error, "cannot cut the last segment at shut-down");
+        }
+        let end = if cut.is_ok() { self.active.offset } else { 0 };
         let (durable_lsn, next_lsn) = (self.durable_lsn, self.next_lsn);
         let (io, dir) = (&*self.shared.io, &self.shared.dir);
+        let cancelled = self.aborts.clone();
         let stored = self.shared.manifest().replace(io, dir, |manifest| {
             manifest.clean_end = end;
             manifest.durable_lsn = durable_lsn;
             manifest.next_lsn = next_lsn;
+            manifest.cancelled = cancelled;
         });
-        match stored {
-            Ok(()) => self.clean = true,
-            Err(error) => tracing::warn!(?error, "cannot note the shut-down"),
+        let Err(fault) = stored else {
+            self.clean = end != 0;
+            return Ok(());
+        };
+        let source = fault.into_error();
+        tracing::warn!(error = %source, batches = self.aborts.len(), "cannot note the shut-down");
+        match self.aborts.len() {
+            0 => Ok(()),
+            batches => Err(Arc::new(WriteError::NotCancelled { batches, source })),
         }
+    }
+
+    /// Cuts the last segment at its end, but for what is worth keeping.
+    fn cut_at_end(&self) -> io::Result<()> {
+        let (file, end) = (&self.active.segment.file, self.active.offset);
+        // Blocks that were written before are worth keeping; those of a new file are only reserved.
+        // What deletes may use on a full disk stays theirs: the disk may be full at the next open.
+        let kept = match self.active.allocated {
+            _ if self.active.recycled && self.shared.options.recycle_bytes > 0 => return Ok(()),
+            u64::MAX => 0,
+            allocated => allocated.saturating_sub(end).min(self.delete_reserve()),
+        };
+        file.truncate(end + kept).and_then(|()| file.sync())
     }
 }
 

@@ -70,6 +70,11 @@ pub(crate) fn harmless(operation: &'static str, error: impl Into<BoxError>) -> B
     BackendError::new(BACKEND, operation, error).effect_is(Effect::NotApplied)
 }
 
+/// A call after which nobody knows what is stored.
+pub(crate) fn unsure(operation: &'static str, error: impl Into<BoxError>) -> BackendError {
+    BackendError::new(BACKEND, operation, error)
+}
+
 /// Several callers share one failure, so each gets its text.
 fn text(error: &larder_log::WriteError) -> String {
     larder_core::error::chain(error)

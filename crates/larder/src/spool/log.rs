@@ -168,6 +168,9 @@ impl LogSpool {
             Ok(Err(larder_log::Error::NoSpace)) => {
                 Err(SpoolError::NoSpace { effect: Effect::NotApplied })
             }
+            Ok(Err(error @ larder_log::Error::NotCancelled { .. })) => {
+                Err(driver::unsure(operation, error).into())
+            }
             Ok(Err(error)) => Err(driver::harmless(operation, error).into()),
             Err(panicked) => Err(driver::harmless(operation, panicked).into()),
         }
