@@ -1,5 +1,6 @@
 //! The spool: a durable set of opaque payloads by id.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -286,8 +287,10 @@ pub enum SpoolError {
         limit: String,
     },
     /// The device has no space left. Retry `Later`.
-    #[error("no space is left on the spool's device")]
+    #[error("no space is left for the spool: {what}")]
     NoSpace {
+        /// How much there is of what is short, where that is known, and what to do.
+        what: Cow<'static, str>,
         /// `NotApplied` when nothing was handed to the engine.
         effect: Effect,
     },
@@ -316,7 +319,7 @@ impl Failure for SpoolError {
             | Self::Full { .. } => Effect::NotApplied,
             Self::CallerDeadlineExceeded { effect }
             | Self::BackpressureTimeout { effect, .. }
-            | Self::NoSpace { effect }
+            | Self::NoSpace { effect, .. }
             | Self::ShuttingDown { effect } => *effect,
             Self::Backend(error) => error.effect(),
         }

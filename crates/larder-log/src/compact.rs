@@ -21,7 +21,7 @@ mod retire;
 mod rewrite;
 mod victims;
 
-use rewrite::RewriteFault;
+use rewrite::{RewriteFault, live_bytes};
 
 /// How often the background thread looks without being asked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -95,15 +95,28 @@ impl Shared {
             return Err(Error::Unhealthy(self.health.text().unwrap_or_default()));
         }
         let mut report = CompactReport::default();
-        self.retire(&self.find_dead(), &[], sync, &mut report)?;
+        let done = self.compact_in(mode, tempo, sync, &mut report);
+        // What was lent for copies is taken back before anybody else gets it.
+        self.manifest().hold_spare(&*self.io, &self.dir);
+        done.map(|()| report)
+    }
+
+    fn compact_in(
+        &self,
+        mode: CompactMode,
+        tempo: Tempo,
+        sync: Sync<'_>,
+        report: &mut CompactReport,
+    ) -> Result<(), Error> {
+        self.retire(&self.find_dead(), &[], sync, report)?;
         match mode {
-            CompactMode::Full => self.compact_all(sync, &mut report)?,
-            CompactMode::Due => while self.compact_some(mode, tempo, sync, &mut report)? {},
-            CompactMode::Step => {
-                self.compact_some(mode, tempo, sync, &mut report)?;
+            CompactMode::Full => self.compact_all(sync, report),
+            CompactMode::Due => {
+                while self.compact_some(mode, tempo, sync, report)? {}
+                Ok(())
             }
+            CompactMode::Step => self.compact_some(mode, tempo, sync, report).map(drop),
         }
-        Ok(report)
     }
 
     /// Rewrites the best victims; whether there were any.
@@ -135,15 +148,14 @@ impl Shared {
         let mut victims = self.choose_victims(CompactMode::Full).into_iter().peekable();
         while let Some(victim) = victims.next() {
             let damaged = |segment: &Segment| segment.damaged.load(Ordering::Relaxed);
-            let live = |segment: &Segment| segment.live_bytes.load(Ordering::Relaxed);
-            let mut live_bytes = live(&victim);
+            let mut live = live_bytes(&victim);
             let mut batch = vec![victim];
             // As many as fill one segment with what is left of them; what is damaged goes alone.
             while !damaged(&batch[0])
-                && live_bytes < self.options.segment_bytes
+                && live < self.options.segment_bytes
                 && let Some(next) = victims.next_if(|next| !damaged(next))
             {
-                live_bytes += live(&next);
+                live += live_bytes(&next);
                 batch.push(next);
             }
             while !batch.is_empty() {
@@ -152,6 +164,10 @@ impl Shared {
                 }
                 match self.rewrite_if_smaller(&batch, sync, report) {
                     Ok(()) => break,
+                    Err(RewriteFault::Failed(Error::NoSpace)) => {
+                        self.compact_in_need(sync, report)?;
+                        break;
+                    }
                     Err(RewriteFault::Failed(error)) => return Err(error),
                     Err(RewriteFault::Damaged(segment, entries)) => {
                         report.corrupt_entries += entries;
@@ -169,6 +185,26 @@ impl Shared {
             }
             None => Ok(()),
         }
+    }
+
+    /// On a disk without room for a whole segment of copies: one segment at a time, the one with the
+    /// least to copy first. Each gives room to the next.
+    fn compact_in_need(&self, sync: Sync<'_>, report: &mut CompactReport) -> Result<(), Error> {
+        let mut victims = self.choose_victims(CompactMode::Full);
+        victims.retain(|victim| !victim.damaged.load(Ordering::Relaxed));
+        victims.sort_by_key(|victim| live_bytes(victim));
+        for victim in victims {
+            match self.rewrite_if_smaller(std::slice::from_ref(&victim), sync, report) {
+                Ok(()) => {}
+                Err(RewriteFault::Damaged(_, entries)) => report.corrupt_entries += entries,
+                Err(RewriteFault::Failed(Error::NoSpace)) => {
+                    let (segment, live_bytes) = (u64::from(victim.id), live_bytes(&victim));
+                    return Err(Error::NoRoomToCopy { segment, live_bytes });
+                }
+                Err(RewriteFault::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the compaction that is under way, and keeps the next one away. Nobody waits for the

@@ -255,6 +255,18 @@ pub enum Error {
     /// The disk is full. Nothing was lost.
     #[error("no space left on the disk")]
     NoSpace,
+    /// The disk is full, and what is put by does not hold the live records of any segment that could be
+    /// given back. Nothing was lost.
+    #[error(
+        "no room to copy the {live_bytes} live bytes of segment {segment}, which has the fewest: \
+         free that much on the disk, or delete more, and compact again"
+    )]
+    NoRoomToCopy {
+        /// The segment.
+        segment: u64,
+        /// What is live in it.
+        live_bytes: u64,
+    },
     /// The log is closed, but batches that were given up could not be marked so, for want of room:
     /// the next open may show what they did.
     #[error(

@@ -173,7 +173,7 @@ impl Log {
         counters.corrupt.store(recovery.corrupt, Ordering::Relaxed);
         if !recovery.clean {
             for segment in opened.segments.values() {
-                recycle::cut_tail(segment, &options);
+                recycle::cut_tail(segment, recycle::slack(&options));
             }
         }
         let free = FreeList::adopt(&*io, path, opened.free, &options);
@@ -209,7 +209,10 @@ impl Log {
             ack_before_sync: AtomicBool::new(false),
         });
         tracing::debug!(path = %path.display(), recovery = ?shared.recovery, "opened the log");
-        let committer = Committer::new(Arc::clone(&shared), opened.start);
+        let mut committer = Committer::new(Arc::clone(&shared), opened.start);
+        if shared.recovery.created || !shared.recovery.clean {
+            committer.put_room_by();
+        }
         let handle = Handle { shared, stepped, threads: Mutex::new(Vec::new()) };
         Ok((Self { handle: Arc::new(handle) }, committer))
     }

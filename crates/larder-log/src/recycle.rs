@@ -124,6 +124,11 @@ impl FreeList {
         !files.is_empty()
     }
 
+    /// Whether others need the room more.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_full
+    }
+
     /// A new file was made.
     pub(crate) fn disk_has_room(&mut self) {
         self.disk_full = false;
@@ -144,21 +149,24 @@ impl FreeList {
 
 /// Whether a file of this length is worth keeping: neither half a segment nor two.
 pub(crate) fn is_suitable(len: u64, options: &LogOptions) -> bool {
-    let (full, slack) = (options.segment_bytes, options.segment_bytes / SLACK_DIVISOR);
+    let (full, slack) = (options.segment_bytes, slack(options));
     len >= full - slack && len <= full + slack
 }
 
 /// Whether a file of `len` bytes whose segment ends at `end` keeps what is behind that.
 pub(crate) fn keeps_slack(len: u64, end: u64, options: &LogOptions) -> bool {
-    let slack = options.segment_bytes / SLACK_DIVISOR;
-    options.recycle_bytes > 0 && len.saturating_sub(end) <= slack
+    options.recycle_bytes > 0 && len.saturating_sub(end) <= slack(options)
 }
 
-/// Cuts what is far behind the end of a tail that was sealed by a recovery: each one would hold the
+/// How much of the unused end of a file stays.
+pub(crate) fn slack(options: &LogOptions) -> u64 {
+    options.segment_bytes / SLACK_DIVISOR
+}
+
+/// Cuts what is more than `slack` behind the end of a tail that was sealed by a recovery: each one would hold the
 /// room of a whole segment otherwise. Not being able to is no failure.
-pub(crate) fn cut_tail(segment: &Segment, options: &LogOptions) {
+pub(crate) fn cut_tail(segment: &Segment, slack: u64) {
     let end = segment.end.load(Ordering::Acquire);
-    let slack = options.segment_bytes / SLACK_DIVISOR;
     let whole = segment.is_sealed() && !segment.damaged.load(Ordering::Relaxed);
     if whole && segment.file.size().is_ok_and(|len| len > end + slack) {
         let _ = segment.file.truncate(end);

@@ -18,7 +18,7 @@ use crate::pace::Pace;
 use crate::recover::Recovery;
 use crate::recycle::FreeList;
 use crate::segment::{SEGMENT_ID_MAX, Segment};
-use crate::spare::Spare;
+use crate::spare::{Need, Spare};
 use crate::ticket::{Ticket, TicketState};
 use crate::{LogOptions, WriteError};
 
@@ -180,7 +180,12 @@ impl ManifestState {
         }
     }
 
-    /// Whether the manifest has room put by for a full disk.
+    /// Gives up a part of what is put by; whether there was anything for this need.
+    pub(crate) fn lend_spare(&mut self, io: &dyn Io, dir: &std::path::Path, need: Need) -> bool {
+        self.spare.lend(io, dir, need)
+    }
+
+    /// Puts room by for a full disk; whether there is enough for the manifest.
     pub(crate) fn hold_spare(&mut self, io: &dyn Io, dir: &std::path::Path) -> bool {
         self.spare.hold(io, dir)
     }
@@ -311,11 +316,6 @@ impl Shared {
             state.fail(&Arc::new(WriteError::Closed));
         }
         ticket
-    }
-
-    /// Gives the files that wait to be written again back to the file system; whether there were any.
-    pub(crate) fn release_free_files(&self) -> bool {
-        self.manifest().free.release(&*self.io, &self.dir)
     }
 
     pub(crate) fn segment(&self, id: u32) -> Option<Arc<Segment>> {

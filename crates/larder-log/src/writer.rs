@@ -17,23 +17,21 @@ use crate::compact::Tempo;
 use crate::error::{is_no_space, is_out_of_resources};
 use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
 use crate::group::{BatchEffect, COMMIT_BYTES, Change, Group, Place, abort_bytes};
-use crate::io::{cannot_allocate, write_all};
+use crate::io::write_all;
 use crate::segment::{FRAMES_START, Segment};
 use crate::shared::{Item, QueuedBatch, Shared};
+use crate::spare::Need;
 use crate::ticket::TicketState;
 use crate::{CompactMode, CompactReport, Error, WriteError};
 
 mod create;
 mod roll;
+mod room;
 
 pub(crate) use create::{create_segment, discard_segment, write_header};
 
 /// A group is closed at this size, so that its answers do not wait for the rest of the queue.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
-/// Blocks are reserved this far ahead of the writes.
-const ALLOCATE_STEP: u64 = 4 << 20;
-/// Reserved blocks that puts leave to deletes, so that a full disk can be emptied.
-const DELETE_RESERVE_MAX: u64 = 256 << 10;
 /// After this much silence the durable mark is written.
 const IDLE_BEFORE_MARK: Duration = Duration::from_millis(10);
 /// Batches that write nothing are bounded by number.
@@ -178,7 +176,7 @@ impl Committer {
             && self.refusal().is_none()
             && self.active.offset > FRAMES_START
         {
-            match self.roll(0) {
+            match self.roll_to_compact() {
                 // On a full disk there is all the more reason to go on.
                 Ok(()) | Err(Fault::NoSpace) => {}
                 Err(Fault::Refused(error) | Fault::Failed(error)) => {
@@ -311,7 +309,7 @@ impl Committer {
         let rolled = match self.refusal() {
             Some(error) => Err(Arc::new(error)),
             None if self.active.offset == FRAMES_START => Ok(()),
-            None => self.roll(0).map_err(|fault| Arc::new(fault.into_error())),
+            None => self.roll_to_compact().map_err(|fault| Arc::new(fault.into_error())),
         };
         match rolled {
             Ok(()) => {
@@ -334,8 +332,11 @@ impl Committer {
             return Err(self.fail(&batches, error));
         }
         let durable = batches.iter().any(|batch| batch.durability == Durability::Power);
+        // What cancels or deletes is the way out of a full disk.
+        let frees = batches.iter().all(|batch| batch.puts == 0);
+        let need = if frees { Need::Deletes } else { Need::Puts };
         let mut appended = self.append(&batches, now);
-        if matches!(appended, Err(Fault::NoSpace)) && self.shared.release_free_files() {
+        while matches!(appended, Err(Fault::NoSpace)) && self.shared.make_room(need) {
             appended = self.append(&batches, now);
         }
         let effects = match appended {
@@ -377,7 +378,7 @@ impl Committer {
         let ops = batches.iter().map(|batch| batch.ops.len()).sum();
         let only_deletes = batches.iter().all(|batch| batch.puts == 0);
         if !self.fits(bytes, ops) && self.active.offset > FRAMES_START {
-            match self.roll(bytes) {
+            match self.roll(self.delete_reserve()) {
                 // A full disk has no room for a new segment, but this one may have some for deletes.
                 Err(Fault::NoSpace | Fault::Refused(_)) if only_deletes => {}
                 rolled => rolled?,
@@ -503,49 +504,6 @@ impl Committer {
         self.durable_lsn = self.written_lsn;
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Reserves blocks up to `end` and, for puts, some more that only deletes may use.
-    fn reserve(&mut self, end: u64, only_deletes: bool) -> Result<(), Fault> {
-        if !self.shared.options.preallocate {
-            self.active.allocated = u64::MAX;
-        }
-        let need = end + self.delete_reserve();
-        if need <= self.active.allocated {
-            return Ok(());
-        }
-        let full = self.shared.options.segment_bytes + self.delete_reserve();
-        let mut to = need.max(full.min(self.active.allocated.saturating_add(ALLOCATE_STEP)));
-        let from = self.active.allocated.max(self.active.offset);
-        loop {
-            match self.active.segment.file.allocate(from, to - from) {
-                Ok(()) => self.active.allocated = to,
-                // The last of the room is for puts, too, but not what the manifest needs.
-                Err(error) if is_no_space(&error) && to > need && self.holds_spare() => {
-                    to = need.max(from + (to - from) / 4);
-                    continue;
-                }
-                Err(error) if is_no_space(&error) => {
-                    if !only_deletes || end > self.active.allocated {
-                        return Err(Fault::NoSpace);
-                    }
-                }
-                Err(error) if cannot_allocate(&error) => self.active.allocated = u64::MAX,
-                Err(error) => return Err(self.poison("reserve blocks in", error)),
-            }
-            return Ok(());
-        }
-    }
-
-    fn holds_spare(&self) -> bool {
-        self.shared.manifest().hold_spare(&*self.shared.io, &self.shared.dir)
-    }
-
-    fn delete_reserve(&self) -> u64 {
-        if !self.shared.options.preallocate {
-            return 0;
-        }
-        DELETE_RESERVE_MAX.min(self.shared.options.segment_bytes / 16)
     }
 
     /// Whether a group with these bytes and operations can go into the present segment.

@@ -12,6 +12,7 @@ use crate::record::Kind;
 use crate::scan::{Event, Frame};
 use crate::segment::{self, FRAMES_START, Segment};
 use crate::shared::Shared;
+use crate::spare::Need;
 use crate::walk::Walk;
 
 /// Why segments were not rewritten.
@@ -42,7 +43,15 @@ impl Shared {
         sync: Sync<'_>,
         report: &mut CompactReport,
     ) -> Result<(), RewriteFault> {
-        self.rewrite_with_room(victims, false, tempo, sync, report)
+        match self.rewrite_with_room(victims, false, tempo, sync, report) {
+            // The one with the least to copy may find room, and gives some to the next.
+            Err(RewriteFault::Failed(Error::NoSpace)) if victims.len() > 1 => {
+                let least = victims.iter().min_by_key(|victim| live_bytes(victim)).cloned();
+                let least: Vec<_> = least.into_iter().collect();
+                self.rewrite_with_room(&least, false, tempo, sync, report)
+            }
+            done => done,
+        }
     }
 
     /// [`Self::rewrite`], unless a copy would be as large as its only victim.
@@ -55,7 +64,8 @@ impl Shared {
         self.rewrite_with_room(victims, true, Tempo::AtOnce, sync, report)
     }
 
-    /// On a full disk once more, with the room of the files that wait to be written again.
+    /// On a full disk once more, with the room of the files that wait to be written again, and with
+    /// what is put by.
     fn rewrite_with_room(
         &self,
         victims: &[Arc<Segment>],
@@ -66,8 +76,8 @@ impl Shared {
     ) -> Result<(), RewriteFault> {
         let tried = self.try_rewrite(victims, if_smaller, tempo, sync, report);
         match tried {
-            Err(RewriteFault::Failed(Error::NoSpace)) if self.release_free_files() => {
-                self.try_rewrite(victims, if_smaller, tempo, sync, report)
+            Err(RewriteFault::Failed(Error::NoSpace)) if self.make_room(Need::Copies) => {
+                self.rewrite_with_room(victims, if_smaller, tempo, sync, report)
             }
             tried => tried,
         }
@@ -207,6 +217,10 @@ impl Shared {
         let given_up = self.index.get(&frame.header.slot).is_some_and(|now| now.lsn() < lsn);
         !given_up && others.iter().any(|other| other.may_hold(oldest, lsn))
     }
+}
+
+pub(super) fn live_bytes(segment: &Segment) -> u64 {
+    segment.live_bytes.load(Ordering::Relaxed)
 }
 
 fn location(segment: &Segment, frame: &Frame) -> Location {

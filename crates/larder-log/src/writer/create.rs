@@ -51,7 +51,6 @@ pub(super) fn begin_segment(
             return Err(error);
         }
     };
-    shared.manifest().free.disk_has_room();
     Ok(Begun { segment, header, allocated })
 }
 

@@ -13,11 +13,28 @@ use crate::manifest::{Listed, Manifest, StoreFault};
 use crate::record::Kind;
 use crate::recycle;
 use crate::segment::{FRAMES_START, Origin, Segment, SegmentHeader};
+use crate::spare::Need;
+
+/// Less room for deletes than this is none.
+const ROOM_MIN: u64 = 16 << 10;
 
 impl Committer {
-    /// Seals the present segment and goes on in a new one. On `NoSpace` and `Refused` nothing has
-    /// changed.
-    pub(super) fn roll(&mut self, bytes_ahead: u64) -> Result<(), Fault> {
+    /// [`Self::roll`] for a compaction, which gives more than it takes: on a full disk with what is put
+    /// by, and less room for deletes than usual.
+    pub(super) fn roll_to_compact(&mut self) -> Result<(), Fault> {
+        let mut room = self.delete_reserve();
+        loop {
+            match self.roll(room) {
+                Err(Fault::NoSpace) if self.shared.make_room(Need::Copies) => {}
+                Err(Fault::NoSpace) if room > ROOM_MIN => room /= 4,
+                rolled => return rolled,
+            }
+        }
+    }
+
+    /// Seals the present segment and goes on in a new one with at least `room` bytes of blocks. On
+    /// `NoSpace` and `Refused` nothing has changed.
+    pub(super) fn roll(&mut self, room: u64) -> Result<(), Fault> {
         self.announce_use()?;
         let header = SegmentHeader {
             store: self.shared.store,
@@ -28,9 +45,12 @@ impl Committer {
             origin: Origin::Log,
             recycled: false,
         };
-        let begun = begin_segment(&self.shared, header, self.delete_reserve())
+        let begun = begin_segment(&self.shared, header, room)
             .map_err(|error| self.refused_or("create the successor of", error))?;
         let recycled = begun.header.recycled;
+        if !recycled && room >= self.delete_reserve() {
+            self.shared.manifest().free.disk_has_room();
+        }
         let next = Active {
             segment: Arc::new(begun.segment),
             offset: FRAMES_START,
@@ -95,7 +115,7 @@ impl Committer {
         counters.recycled_segments.fetch_add(u64::from(recycled), Ordering::Relaxed);
         self.shared.compactor.ring();
         let active = self.active.segment.id;
-        tracing::debug!(sealed = sealed.id, active, recycled, bytes_ahead, "rolled");
+        tracing::debug!(sealed = sealed.id, active, recycled, "rolled");
         Ok(())
     }
 
@@ -112,7 +132,8 @@ impl Committer {
         };
         let segment = Arc::clone(&self.active.segment);
         let synced = segment.file.size().and_then(|len| {
-            if !recycle::keeps_slack(len, end, &self.shared.options) {
+            let needed = self.shared.manifest().free.is_disk_full();
+            if needed || !recycle::keeps_slack(len, end, &self.shared.options) {
                 segment.file.truncate(end)?;
                 self.active.allocated = end;
             }

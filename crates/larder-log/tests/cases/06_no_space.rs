@@ -73,6 +73,8 @@ fn full_disk_is_emptied_by_deleting_and_compacting() {
         }
         assert!(is_done(&ticket), "{n}");
     }
+    committer.compact(CompactMode::Full).unwrap();
+    assert!(log.stats().segments < 4, "{:?}", log.stats());
     let accepted = put(&log, 100, 9000, Durability::Power);
     settle(&mut committer);
     assert!(is_done(&accepted));
@@ -121,18 +123,28 @@ fn a_log_that_was_killed_on_a_full_disk_opens_again() {
         put(&log, n, 900, Durability::Power);
         settle(&mut committer);
     }
-    // Killed, not shut down: what was written stays, and somebody else takes the last block.
-    let killed = disk.kill(1);
-    drop((committer, log));
-    killed.set_capacity(killed.used());
-    let (log, mut committer) = open(&killed);
-    for n in 0..20 {
-        assert_eq!(log.get(slot(n)).unwrap().unwrap().len(), 900, "{n}");
-    }
-    // Deletes have to find room as well: they are the way out.
-    assert!(is_done(&{
-        let ticket = delete(&log, 3);
+    // Killed, not shut down: what was written stays, and somebody else takes the last block. Again and
+    // again, and each death leaves a segment behind.
+    let mut disk = disk;
+    let mut open_log = (log, committer);
+    for life in 0..15 {
+        let killed = disk.kill(1);
+        drop(open_log);
+        killed.set_capacity(killed.used());
+        let (log, mut committer) = open(&killed);
+        for n in life..20 {
+            assert_eq!(log.get(slot(n)).unwrap().unwrap().len(), 900, "{n}");
+        }
+        // Deletes have to find room as well: they are the way out.
+        let ticket = delete(&log, life);
         settle(&mut committer);
-        ticket
-    }));
+        assert!(is_done(&ticket), "{life}: {:?}", ticket.outcome());
+        disk = killed;
+        open_log = (log, committer);
+    }
+    let (log, mut committer) = open_log;
+    committer.compact(CompactMode::Full).unwrap();
+    let accepted = put(&log, 100, 900, Durability::Power);
+    settle(&mut committer);
+    assert!(is_done(&accepted), "{:?}", accepted.outcome());
 }

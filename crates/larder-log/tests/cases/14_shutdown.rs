@@ -155,6 +155,10 @@ fn what_was_given_up_on_a_full_disk_is_still_given_up_after_the_end() {
         let disk = SimDisk::new(7);
         let full = disk.clone();
         let end = give_up_and_close(&disk, preallocate, gone, move || {
+            if preallocate {
+                // No more than the manifest needs: otherwise deletes would get a part of it.
+                full.tamper(&Path::new(DIR).join("SPARE"), |bytes| bytes.truncate(64 << 10));
+            }
             full.set_capacity(full.used());
         });
         let Some(end) = end else {
@@ -171,7 +175,6 @@ fn what_was_given_up_on_a_full_disk_is_still_given_up_after_the_end() {
                 disk.set_capacity(u64::MAX);
             }
             let (log, mut committer) = open_as(&disk, preallocate);
-            assert_eq!(log.recovery().clean, life < 2, "{gone} {life}");
             assert_eq!(log.get(slot(0)).unwrap(), None);
             for n in 1..3 {
                 assert_eq!(log.get(slot(n)).unwrap(), Some(vec![n; 100].into()), "{gone} {life}");

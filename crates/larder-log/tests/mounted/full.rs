@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_log::{
-    Batch, CompactMode, DiskIo, Durability, Effect, Log, LogOptions, Next, Outcome, Slot,
+    Batch, CompactMode, DiskIo, Durability, Effect, Error, Log, LogOptions, Next, Outcome, Slot,
     SubmitError, WriteError,
 };
 
@@ -21,6 +21,10 @@ fn slot(n: u64) -> Slot {
     let mut id = [0; 16];
     id[8..].copy_from_slice(&n.to_be_bytes());
     Slot { namespace: 1, id }
+}
+
+fn number(slot: Slot) -> u64 {
+    u64::from_be_bytes(*slot.id.last_chunk().unwrap())
 }
 
 fn payload(n: u64) -> Vec<u8> {
@@ -135,23 +139,113 @@ pub(crate) fn at_write(mount: &Mount) {
 pub(crate) fn is_emptied(mount: &Mount) {
     mount.fill(8 << 20);
     let log = Log::open(&mount.folder(), options(true)).unwrap();
-    let mut entries = fill_up(&log);
+    let entries = fill_up(&log);
+    empty(mount, &log, entries, &options(true));
+}
+
+/// Deletes all but five of the entries, with a compaction where there is no room for a delete.
+fn empty(mount: &Mount, log: &Log, mut entries: BTreeSet<u64>, options: &LogOptions) {
     let all: Vec<u64> = entries.iter().copied().collect();
     for n in &all[..all.len() - 5] {
-        if delete(&log, *n) != Answer::Done {
+        if delete(log, *n) != Answer::Done {
             // What is put by for deletes is used up; what is dead by now makes room for more.
             log.compact(CompactMode::Full).unwrap();
-            assert_eq!(delete(&log, *n), Answer::Done, "{n}, {} bytes free", mount.room());
+            assert_eq!(delete(log, *n), Answer::Done, "{n}, {} bytes free", mount.room());
         }
         entries.remove(n);
     }
     log.compact(CompactMode::Full).unwrap();
-    holds(&log, &entries);
-    assert!(mount.room() > 4 << 20, "{}", mount.room());
-    store_again(&log, 10_000);
+    holds(log, &entries);
+    // What is kept to be written again is room for whoever puts.
+    let room = mount.room() + log.stats().free_bytes;
+    assert!(room > 4 << 20, "{room}");
+    store_again(log, 10_000);
     entries.insert(10_000);
     log.close().unwrap();
-    holds(&Log::open(&mount.folder(), options(true)).unwrap(), &entries);
+    holds(&Log::open(&mount.folder(), options.clone()).unwrap(), &entries);
+}
+
+/// Not one block is left when it is opened again, and nobody else makes room.
+pub(crate) fn emptied_after_a_close(mount: &Mount) {
+    mount.fill(8 << 20);
+    for preallocate in [true, false] {
+        let log = Log::open(&mount.folder(), options(preallocate)).unwrap();
+        let mut entries = fill_up(&log);
+        entries.extend(log.snapshot(1).iter().map(|entry| number(entry.slot)));
+        log.close().unwrap();
+        drop(log);
+        for _ in 0..3 {
+            mount.fill_up();
+            let log = Log::open(&mount.folder(), options(preallocate)).unwrap();
+            assert!(log.recovery().clean);
+            let gone = entries.pop_first().unwrap();
+            assert_eq!(delete(&log, gone), Answer::Done);
+            log.close().unwrap();
+        }
+        mount.fill_up();
+        let log = Log::open(&mount.folder(), options(preallocate)).unwrap();
+        empty(mount, &log, entries, &options(preallocate));
+    }
+}
+
+/// The same after deaths of the process, of which each leaves a tail behind.
+pub(crate) fn emptied_after_a_kill(mount: &Mount) {
+    mount.fill(8 << 20);
+    for preallocate in [true, false] {
+        let open =
+            || Log::open_stepped(Arc::new(DiskIo), &mount.folder(), options(preallocate)).unwrap();
+        let log = Log::open(&mount.folder(), options(preallocate)).unwrap();
+        let mut entries = fill_up(&log);
+        entries.extend(log.snapshot(1).iter().map(|entry| number(entry.slot)));
+        log.close().unwrap();
+        drop(log);
+        for _ in 0..5 {
+            mount.fill_up();
+            let (log, mut committer) = open();
+            let gone = entries.pop_first().unwrap();
+            let mut batch = Batch::new();
+            batch.delete(slot(gone));
+            let deleted = log.submit(batch, Durability::Power).unwrap();
+            while committer.step(Duration::ZERO) == Next::Again {}
+            assert!(matches!(deleted.outcome(), Some(Outcome::Done { .. })), "{deleted:?}");
+        }
+        mount.fill_up();
+        let log = Log::open(&mount.folder(), options(preallocate)).unwrap();
+        assert!(!log.recovery().clean);
+        empty(mount, &log, entries, &options(preallocate));
+    }
+}
+
+/// All in one segment, which is being written, on a disk without room for a second one.
+pub(crate) fn large_segment(mount: &Mount) {
+    mount.fill(10 << 20);
+    let options = LogOptions { segment_bytes: 64 << 20, ..options(true) };
+    let log = Log::open(&mount.folder(), options.clone()).unwrap();
+    let mut entries = fill_up(&log);
+    mount.fill_up();
+    let all: Vec<u64> = entries.iter().copied().collect();
+    let (dead, rest) = all.split_at(all.len() / 2);
+    for n in dead {
+        assert_eq!(delete(&log, *n), Answer::Done, "{n}");
+        entries.remove(n);
+    }
+    // As much is live as is put by, many times: that is said, and nothing is lost.
+    let error = log.compact(CompactMode::Full).unwrap_err();
+    assert!(matches!(error, Error::NoRoomToCopy { .. }), "{error}");
+    holds(&log, &entries);
+    for n in &rest[..rest.len() - 8] {
+        assert_eq!(delete(&log, *n), Answer::Done, "{n}");
+        entries.remove(n);
+    }
+    mount.fill_up();
+    log.compact(CompactMode::Full).unwrap();
+    let room = mount.room() + log.stats().free_bytes;
+    assert!(room > 8 << 20, "{room}");
+    store_again(&log, 10_000);
+    entries.insert(10_000);
+    holds(&log, &entries);
+    log.close().unwrap();
+    holds(&Log::open(&mount.folder(), options).unwrap(), &entries);
 }
 
 pub(crate) fn killed(mount: &Mount) {

@@ -20,6 +20,12 @@ const TESTS: &[(&str, Test)] = &[
     ("no_space_at_write_fails_the_batch_and_passes", full::at_write),
     ("full_file_system_is_emptied_by_deleting_and_compacting", full::is_emptied),
     ("log_killed_on_a_full_file_system_opens_again", full::killed),
+    (
+        "log_closed_on_a_full_file_system_is_emptied_after_the_next_open",
+        full::emptied_after_a_close,
+    ),
+    ("log_killed_on_a_full_file_system_is_emptied_after_the_next_open", full::emptied_after_a_kill),
+    ("one_large_segment_on_a_full_file_system_is_compacted", full::large_segment),
 ];
 
 fn main() -> ExitCode {

@@ -165,8 +165,10 @@ impl LogSpool {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(larder_log::Error::Closed)) => Err(shut_down()),
             Ok(Err(larder_log::Error::Unhealthy(reason))) => Err(SpoolError::Unhealthy { reason }),
-            Ok(Err(larder_log::Error::NoSpace)) => {
-                Err(SpoolError::NoSpace { effect: Effect::NotApplied })
+            Ok(Err(larder_log::Error::NoSpace)) => Err(no_space(Effect::NotApplied)),
+            Ok(Err(error @ larder_log::Error::NoRoomToCopy { .. })) => {
+                let what = error.to_string().into();
+                Err(SpoolError::NoSpace { what, effect: Effect::NotApplied })
             }
             Ok(Err(error @ larder_log::Error::NotCancelled { .. })) => {
                 Err(driver::unsure(operation, error).into())
@@ -315,7 +317,7 @@ fn acknowledged(outcome: Outcome) -> Result<(), SpoolError> {
     match outcome {
         Outcome::Done { .. } => Ok(()),
         Outcome::Failed(error) => Err(match *error {
-            WriteError::NoSpace => SpoolError::NoSpace { effect: driver::effect(&error) },
+            WriteError::NoSpace => no_space(driver::effect(&error)),
             WriteError::Closed => SpoolError::ShuttingDown { effect: driver::effect(&error) },
             WriteError::Unhealthy(reason) => SpoolError::Unhealthy { reason },
             _ => driver::write_error("write", &error).into(),
@@ -330,7 +332,7 @@ fn refused(error: SubmitError) -> SpoolError {
     match error {
         SubmitError::Closed => shut_down(),
         SubmitError::Unhealthy(reason) => SpoolError::Unhealthy { reason },
-        SubmitError::NoSpace(_) => SpoolError::NoSpace { effect: Effect::NotApplied },
+        SubmitError::NoSpace(_) => no_space(Effect::NotApplied),
         SubmitError::TooManyEntries { limit } => {
             SpoolError::Full { limit: format!("max_entries={limit}") }
         }
@@ -339,6 +341,12 @@ fn refused(error: SubmitError) -> SpoolError {
         }
         other => driver::harmless("write", other).into(),
     }
+}
+
+/// The system said that the device is full.
+fn no_space(effect: Effect) -> SpoolError {
+    let what = "its device is full: remove entries and compact, or free some beside it".into();
+    SpoolError::NoSpace { what, effect }
 }
 
 fn unreadable(operation: &'static str, id: Option<SpoolId>, error: ReadError) -> SpoolError {

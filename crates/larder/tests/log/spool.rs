@@ -389,7 +389,10 @@ async fn too_little_free_space_refuses_stores_with_the_figures_and_serves_the_re
     // No file system in use is entirely free.
     let spool = open(FreeLimit::Percent(100));
     let refused = spool.store(id(), "x".into(), true, None).await.unwrap_err();
-    assert!(matches!(refused, SpoolError::NoSpace { effect: Effect::NotApplied }), "{refused:?}");
+    assert!(
+        matches!(refused, SpoolError::NoSpace { effect: Effect::NotApplied, .. }),
+        "{refused:?}"
+    );
     assert_eq!(spool.unhealthy_reason(), Some("too little space is free"));
     assert_eq!(spool.load(kept).await.unwrap(), "kept");
     spool.remove_durable(removed).await.unwrap();
