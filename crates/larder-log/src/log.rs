@@ -16,7 +16,7 @@ use crate::health::Health;
 use crate::io::{DiskIo, Io};
 use crate::pace::Pace;
 use crate::recover::{self, Recovery};
-use crate::recycle::{self, FreeList};
+use crate::recycle::FreeList;
 use crate::scrub::ScrubReport;
 use crate::shared::{Bell, Counters, Item, ManifestState, Queue, QueuedBatch, Shared};
 use crate::ticket::Ticket;
@@ -171,11 +171,6 @@ impl Log {
             counters.payload_bytes.fetch_add(location.len().into(), Ordering::Relaxed);
         });
         counters.corrupt.store(recovery.corrupt, Ordering::Relaxed);
-        if !recovery.clean {
-            for segment in opened.segments.values() {
-                recycle::cut_tail(segment, recycle::slack(&options));
-            }
-        }
         let free = FreeList::adopt(&*io, path, opened.free, &options);
         let shared = Arc::new(Shared {
             dir: path.to_path_buf(),

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use crate::OpenError;
 use crate::damage::{Damage, DamageKind};
-use crate::footer::Hints;
+use crate::footer::{self, Hints};
 use crate::index::Index;
-use crate::io::{Io, read_full};
+use crate::io::{File, Io, read_full};
 use crate::manifest::{self, Listed, Manifest, ManifestFault};
 use crate::record::{self, HEADER_LEN, Header, Kind};
 use crate::recycle::{self, FreeFile};
@@ -29,6 +29,7 @@ use crate::writer::{Active, Start, write_header};
 
 mod copier;
 mod inventory;
+mod rebuild;
 mod renew;
 mod replay;
 mod sealed;
@@ -97,6 +98,8 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path, full: bool) -> Result<Opened, O
         io.sync_dir(dir).map_err(failed("sync"))?;
     }
     inventory.manifest.void.clear();
+    // Without a manifest nobody knows which segments were synced as a whole.
+    let full = full || inventory.is_rebuilt;
     let mut loader = Loader {
         replay: Replay::new(u64::from_le_bytes(record::take(&inventory.manifest.store, 0))),
         segments: HashMap::new(),
@@ -109,6 +112,7 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path, full: bool) -> Result<Opened, O
         inventory.found.into_iter().partition(|found| found.is_tail);
     let manifest = inventory.manifest;
     loader.replay.note_cancelled(&manifest.cancelled);
+    cut_old_tails(&**io, dir, &sealed);
     let sealed = loader.read_sealed(&sealed, full).map_err(failed("read a segment in"))?;
     let tail = match tails.pop() {
         Some(found) => Some(loader.read_tail(found, &manifest).map_err(failed("read"))?),
@@ -282,6 +286,42 @@ impl Loader {
     }
 }
 
+/// Cuts the files of old tails to where recoveries ended them, should that be left to do. As long as
+/// the segment that names the end is there, the cut is as good as done; but that may go first.
+fn cut_old_tails(io: &dyn Io, dir: &Path, sealed: &[Found]) {
+    // One that ends before its first frame was not there when it was ended: it may be restored.
+    let ended = |found: &&Found| found.limit_is_exact && found.limit > FRAMES_START;
+    for found in sealed.iter().filter(ended) {
+        let cut = || {
+            let seed = record::seed(&found.header.store, found.header.id);
+            if found.file.size()? <= found.limit
+                || footer::read_seal(&*found.file, seed, found.limit)?.is_some()
+            {
+                return Ok(());
+            }
+            let file = io.open(&segment::path(dir, found.header.id), true)?;
+            cut_file(&*file, found.limit)
+        };
+        note_uncut(found.header.id, cut());
+    }
+}
+
+/// Cuts what is behind the end of an old tail: it was copied, or promised to nobody.
+fn cut_file(file: &dyn File, end: u64) -> io::Result<()> {
+    if file.size()? > end {
+        file.truncate(end)?;
+        file.sync()?;
+    }
+    Ok(())
+}
+
+/// The next open tries again.
+fn note_uncut(segment: u64, cut: io::Result<()>) {
+    if let Err(error) = cut {
+        tracing::warn!(%error, segment, "cannot cut an old tail");
+    }
+}
+
 fn listed_active(header: &SegmentHeader) -> Listed {
     Listed {
         id: header.id,
@@ -314,11 +354,16 @@ pub(crate) fn is_ours(name: &str) -> bool {
 /// Whether a name does not speak against making a log in its folder.
 pub(crate) fn is_harmless(name: &str) -> bool {
     is_ours(name)
-        || name == manifest::TEMPORARY
+        || is_unfinished(name)
         || name == spare::NAME
         || recycle::parse_name(name).is_some()
         || name == "lost+found"
         || name.starts_with('.')
+}
+
+/// Whether a file has this name only while it is being written.
+fn is_unfinished(name: &str) -> bool {
+    name == manifest::TEMPORARY || name == renew::TEMPORARY
 }
 
 /// What a manifest fault means for an open.

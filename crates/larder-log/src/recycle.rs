@@ -159,16 +159,15 @@ pub(crate) fn keeps_slack(len: u64, end: u64, options: &LogOptions) -> bool {
 }
 
 /// How much of the unused end of a file stays.
-pub(crate) fn slack(options: &LogOptions) -> u64 {
+fn slack(options: &LogOptions) -> u64 {
     options.segment_bytes / SLACK_DIVISOR
 }
 
-/// Cuts what is more than `slack` behind the end of a tail that was sealed by a recovery: each one would hold the
-/// room of a whole segment otherwise. Not being able to is no failure.
-pub(crate) fn cut_tail(segment: &Segment, slack: u64) {
+/// Cuts what is behind the end of a sealed segment. Not being able to is no failure.
+pub(crate) fn cut_tail(segment: &Segment) {
     let end = segment.end.load(Ordering::Acquire);
     let whole = segment.is_sealed() && !segment.damaged.load(Ordering::Relaxed);
-    if whole && segment.file.size().is_ok_and(|len| len > end + slack) {
+    if whole && segment.file.size().is_ok_and(|len| len > end) {
         let _ = segment.file.truncate(end);
     }
 }

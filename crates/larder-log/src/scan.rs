@@ -72,13 +72,6 @@ impl Event {
         }
     }
 
-    pub(crate) fn into_frame(self) -> Option<Frame> {
-        match self {
-            Self::Frame(frame) => Some(frame),
-            Self::Damage { .. } => None,
-        }
-    }
-
     pub(crate) fn start(&self) -> u64 {
         match self {
             Self::Frame(frame) => frame.offset,

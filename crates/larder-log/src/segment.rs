@@ -16,6 +16,10 @@ pub(crate) const SEGMENT_ID_MAX: u64 = u32::MAX as u64;
 
 const MAGIC: [u8; 8] = *b"LARDRSEG";
 const FIELDS_LEN: usize = 60;
+const CUT_AT: usize = FIELDS_LEN + 4;
+const CUT_LEN: usize = 20;
+/// The part of a block that is not zeros.
+pub(crate) const START_LEN: usize = CUT_AT + CUT_LEN;
 const BLOCK_LEN: usize = 4096;
 const _: () = assert!(BLOCK_LEN as u64 == FRAMES_START);
 
@@ -102,6 +106,35 @@ impl SegmentHeader {
             origin: Origin::from_byte(bytes[52]),
             recycled: bytes[53] & 1 != 0,
         })
+    }
+}
+
+/// Where an older segment ended, as the recovery found that began the segment with this in its block.
+/// What lies behind that end was copied or cut, and must not count again if the manifest is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) segment: u64,
+    pub(crate) end: u64,
+}
+
+impl Cut {
+    /// Writes itself into a block, behind the fields of the header.
+    pub(crate) fn put_into(self, block: &mut [u8]) {
+        block[CUT_AT..CUT_AT + 8].copy_from_slice(&self.segment.to_le_bytes());
+        block[CUT_AT + 8..CUT_AT + 16].copy_from_slice(&self.end.to_le_bytes());
+        let crc = crc32c::crc32c(&block[..CUT_AT + 16]);
+        block[CUT_AT + 16..CUT_AT + CUT_LEN].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// The cut in the start of a block, if there is one.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..START_LEN)?;
+        let crc = u32::from_le_bytes(take(bytes, CUT_AT + 16));
+        let cut = Self {
+            segment: u64::from_le_bytes(take(bytes, CUT_AT)),
+            end: u64::from_le_bytes(take(bytes, CUT_AT + 8)),
+        };
+        (cut.segment != 0 && crc == crc32c::crc32c(&bytes[..CUT_AT + 16])).then_some(cut)
     }
 }
 

@@ -5,8 +5,8 @@ use std::io;
 use crate::footer::Hints;
 use crate::group::control_frame;
 use crate::io::{File, read_full, write_all};
-use crate::record::{self, Commit, HEADER_LEN, Header, Kind, header_crc, take};
-use crate::scan::Frame;
+use crate::record::{self, Commit, HEADER_LEN, Header, Kind, encode_abort, header_crc, take};
+use crate::scan::{Body, Frame};
 use crate::segment::FRAMES_START;
 
 /// Copies frames to the end of a new segment.
@@ -36,6 +36,23 @@ impl<'a> Copier<'a> {
         let copy = Frame { offset: self.end, header_crc: header_crc(&header), ..frame.clone() };
         self.end = copy.end();
         Ok(copy)
+    }
+
+    /// Adds a record that cancels ranges of positions; returns it as it lies in the file.
+    pub(super) fn cancel(&mut self, lsn: u64, ranges: &[(u64, u64)]) -> io::Result<Frame> {
+        let payload = encode_abort(ranges);
+        let header = Header::control(Kind::Abort, lsn, &payload);
+        let bytes = control_frame(Kind::Abort, lsn, &payload, self.seed);
+        write_all(self.file, &[&bytes], self.end)?;
+        let frame = Frame {
+            offset: self.end,
+            header,
+            header_crc: header_crc(&take(&bytes, 0)),
+            payload_ok: true,
+            body: Body::Abort(ranges.into()),
+        };
+        self.end = frame.end();
+        Ok(frame)
     }
 
     /// Ends the copies with their commit; says where that ends, and what a footer has to say.

@@ -5,16 +5,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::refuse_manifest;
+use super::{is_unfinished, refuse_manifest};
 use crate::OpenError;
 use crate::damage::{Damage, DamageKind};
 use crate::io::{DirEntry, File, Io, read_full};
-use crate::manifest::{self, Listed, Manifest};
-use crate::record;
+use crate::manifest::{Listed, Manifest};
 use crate::recycle::{self, FreeFile};
-use crate::scan::{Event, scan};
 use crate::segment::{
-    self, FORMAT_VERSION, FRAMES_START, HeaderFault, Origin, SegmentHeader, parse_name,
+    self, Cut, FORMAT_VERSION, FRAMES_START, HeaderFault, START_LEN, SegmentHeader, parse_name,
 };
 
 /// Where damaged files are moved to.
@@ -32,6 +30,8 @@ pub(crate) struct Inventory {
     pub(crate) leftovers: Vec<String>,
     /// Files that wait to be written again.
     pub(crate) free: Vec<FreeFile>,
+    /// There was no manifest: this one was put together from the files.
+    pub(crate) is_rebuilt: bool,
 }
 
 /// A segment file that counts.
@@ -40,6 +40,8 @@ pub(crate) struct Found {
     pub(crate) file: Arc<dyn File>,
     /// From the file, or put together from what else is known.
     pub(crate) header: SegmentHeader,
+    /// Where the tail before it ended, if a recovery began it.
+    pub(super) cut: Option<Cut>,
     /// Where its frames end; for the tail nobody knows.
     pub(crate) limit: u64,
     /// The limit is from the manifest, so that less is damage.
@@ -86,6 +88,7 @@ impl Inventory {
             damage: Vec::new(),
             leftovers: Vec::new(),
             free: Vec::new(),
+            is_rebuilt: false,
             manifest,
         };
         let present: HashMap<u64, &DirEntry> = names
@@ -112,9 +115,7 @@ impl Inventory {
             inventory.manifest.next_segment += 1;
         }
         inventory.sort_free(names);
-        if names.iter().any(|entry| entry.name == manifest::TEMPORARY) {
-            inventory.leftovers.push(manifest::TEMPORARY.to_owned());
-        }
+        inventory.sort_unfinished(names);
         Ok(inventory)
     }
 
@@ -143,7 +144,8 @@ impl Inventory {
             origin,
             recycled: false,
         };
-        let header = match read_header(&*file).map_err(failed)? {
+        let (header, cut) = read_block(&*file).map_err(failed)?;
+        let header = match header {
             Ok(header) if header.store != known.store => {
                 self.report(listed.id, DamageKind::Foreign);
                 return Ok(());
@@ -165,6 +167,7 @@ impl Inventory {
         self.found.push(Found {
             file,
             header,
+            cut,
             limit: if is_tail { u64::MAX } else { listed.end.min(size) },
             limit_is_exact: !is_tail,
             is_tail,
@@ -185,7 +188,7 @@ impl Inventory {
         let failed = |error| OpenError::io("read", &path, error);
         let file = io.open(&path, false).map_err(failed)?;
         let unfinished = id >= self.manifest.next_segment || self.manifest.void.contains(&id);
-        match read_header(&*file).map_err(failed)? {
+        match read_block(&*file).map_err(failed)?.0 {
             Ok(header) if header.store != self.manifest.store => {
                 self.report(id, DamageKind::Foreign);
             }
@@ -197,124 +200,9 @@ impl Inventory {
         Ok(())
     }
 
-    /// The manifest is gone or unreadable: either there never was one, or it is put together again.
-    fn without_manifest(
-        io: &dyn Io,
-        dir: &Path,
-        names: &[DirEntry],
-        write: bool,
-    ) -> Result<Option<Self>, OpenError> {
-        let failed = |error| OpenError::io("read", dir, error);
-        let mut segments = Vec::new();
-        for entry in names.iter().filter(|entry| entry.is_file) {
-            let Some(id) = parse_name(&entry.name) else { continue };
-            let path = dir.join(&entry.name);
-            let file =
-                io.open(&path, write).map_err(|error| OpenError::io("read", &path, error))?;
-            match read_header(&*file).map_err(failed)? {
-                Err(HeaderFault::Newer(found)) => return Err(newer(&path, found)),
-                header => segments.push((id, file, header.ok(), entry.len)),
-            }
-        }
-        let manifest_is_there = names.iter().any(|entry| entry.name == manifest::NAME);
-        if !manifest_is_there && never_used(&segments).map_err(failed)? {
-            return Ok(None);
-        }
-        let Some(store) = most_common_store(&segments) else {
-            return Err(OpenError::Damaged {
-                path: dir.to_path_buf(),
-                what: "neither the manifest nor any segment header can be read",
-            });
-        };
-        let mut inventory = Self {
-            found: Vec::new(),
-            damage: Vec::new(),
-            leftovers: Vec::new(),
-            free: Vec::new(),
-            manifest: Manifest {
-                store,
-                next_segment: segments.iter().map(|(id, ..)| id + 1).max().unwrap_or(1),
-                durable_lsn: 0,
-                next_lsn: 1,
-                clean_end: 0,
-                segments: Vec::new(),
-                void: Vec::new(),
-                cancelled: Vec::new(),
-            },
-        };
-        inventory.damage.push(damage(0, DamageKind::Manifest));
-        segments.sort_by_key(|(id, ..)| *id);
-        inventory.adopt(segments);
-        inventory.sort_free(names);
-        Ok(Some(inventory))
-    }
-
-    /// Lists every file of this store; the last one that was not made by compaction is the tail.
-    fn adopt(&mut self, segments: Vec<RawSegment>) {
-        let store = self.manifest.store;
-        for (id, file, header, len) in segments {
-            let header = match header {
-                Some(header) if header.store != store => {
-                    self.report(id, DamageKind::Foreign);
-                    continue;
-                }
-                Some(header) if header.id != id => {
-                    self.report(id, DamageKind::Misplaced);
-                    continue;
-                }
-                _ if len < FRAMES_START => {
-                    self.report(id, DamageKind::CutShort);
-                    continue;
-                }
-                Some(header) => header,
-                None => {
-                    self.report(id, DamageKind::SegmentHeader);
-                    SegmentHeader {
-                        store,
-                        id,
-                        base_lsn: 0,
-                        as_of_lsn: 0,
-                        origin: Origin::Log,
-                        recycled: false,
-                    }
-                }
-            };
-            self.found.push(Found {
-                file,
-                header,
-                limit: len,
-                limit_is_exact: false,
-                is_tail: false,
-                min_lsn: 0,
-                max_lsn: 0,
-            });
-        }
-        let tail = self
-            .found
-            .iter_mut()
-            .filter(|found| found.header.origin != Origin::Compaction)
-            .max_by_key(|found| found.header.id);
-        if let Some(tail) = tail {
-            tail.is_tail = true;
-            tail.limit = u64::MAX;
-        }
-        self.manifest.segments = self
-            .found
-            .iter()
-            .map(|found| Listed {
-                id: found.header.id,
-                end: if found.is_tail { 0 } else { found.limit },
-                base_lsn: found.header.base_lsn,
-                as_of_lsn: found.header.as_of_lsn,
-                min_lsn: 0,
-                max_lsn_and_origin: (0, found.header.origin),
-            })
-            .collect();
-    }
-
     /// Finds the free files. One that was a segment whose id may be given out again must not be
     /// written again: its old frames would then pass for sound.
-    fn sort_free(&mut self, names: &[DirEntry]) {
+    pub(super) fn sort_free(&mut self, names: &[DirEntry]) {
         for entry in names.iter().filter(|entry| entry.is_file) {
             match recycle::parse_name(&entry.name) {
                 Some(id) if id < self.manifest.next_segment => {
@@ -326,51 +214,30 @@ impl Inventory {
         }
     }
 
-    fn report(&mut self, segment: u64, what: DamageKind) {
+    /// Finds what was being written under a name of its own.
+    pub(super) fn sort_unfinished(&mut self, names: &[DirEntry]) {
+        let unfinished = names.iter().filter(|entry| is_unfinished(&entry.name));
+        self.leftovers.extend(unfinished.map(|entry| entry.name.clone()));
+    }
+
+    pub(super) fn report(&mut self, segment: u64, what: DamageKind) {
         self.damage.push(damage(segment, what));
     }
 }
 
-type RawSegment = (u64, Arc<dyn File>, Option<SegmentHeader>, u64);
-
-fn damage(segment: u64, what: DamageKind) -> Damage {
+pub(super) fn damage(segment: u64, what: DamageKind) -> Damage {
     Damage { slot: None, segment, offset: 0, bytes: 0, what }
 }
 
-/// The folder of a log whose creation was interrupted: at most a first segment without records.
-fn never_used(segments: &[RawSegment]) -> io::Result<bool> {
-    match segments {
-        [] => Ok(true),
-        [(1, file, Some(header), _)] if header.id == 1 => {
-            let seed = record::seed(&header.store, 1);
-            let scan = scan(&**file, seed, FRAMES_START, u64::MAX)?;
-            Ok(!scan.events.iter().any(|event| matches!(event, Event::Frame(_))))
-        }
-        // A header that never reached the disk: nothing can follow it, it is synced first.
-        [(1, file, None, _)] => {
-            let mut bytes = [0; 1];
-            Ok(read_full(&**file, &mut bytes, FRAMES_START)? == 0)
-        }
-        _ => Ok(false),
-    }
-}
-
-fn most_common_store(segments: &[RawSegment]) -> Option<[u8; 16]> {
-    let mut votes: HashMap<[u8; 16], usize> = HashMap::new();
-    for (.., header, _) in segments {
-        if let Some(header) = header {
-            *votes.entry(header.store).or_default() += 1;
-        }
-    }
-    votes.into_iter().max_by_key(|(store, count)| (*count, *store)).map(|(store, _)| store)
-}
-
-fn read_header(file: &dyn File) -> io::Result<Result<SegmentHeader, HeaderFault>> {
-    let mut bytes = [0; 64];
+/// The header in a file, and the cut that it tells of.
+pub(super) fn read_block(
+    file: &dyn File,
+) -> io::Result<(Result<SegmentHeader, HeaderFault>, Option<Cut>)> {
+    let mut bytes = [0; START_LEN];
     let read = read_full(file, &mut bytes, 0)?;
-    Ok(SegmentHeader::decode(&bytes[..read]))
+    Ok((SegmentHeader::decode(&bytes[..read]), Cut::decode(&bytes[..read])))
 }
 
-fn newer(path: &Path, found: u32) -> OpenError {
+pub(super) fn newer(path: &Path, found: u32) -> OpenError {
     OpenError::Newer { path: path.to_path_buf(), found, supported: FORMAT_VERSION }
 }

@@ -4,20 +4,26 @@ use std::path::Path;
 
 use super::copier::Copier;
 use super::sealed::Sealed;
-use super::{Found, Loader, OpenTail, Opened, listed_active};
+use super::{Found, Loader, OpenTail, Opened, cut_file, listed_active, note_uncut};
 use crate::OpenError;
 use crate::footer::Hints;
-use crate::group::COMMIT_BYTES;
-use crate::io::{File, Io, cannot_allocate};
+use crate::group::{COMMIT_BYTES, abort_bytes};
+use crate::io::{File, Io, cannot_allocate, write_all};
 use crate::manifest::Manifest;
 use crate::record;
 use crate::recycle;
-use crate::segment::{self, FRAMES_START, Origin, Segment, SegmentHeader};
+use crate::scan::Frame;
+use crate::segment::{self, Cut, FRAMES_START, Origin, Segment, SegmentHeader};
 use crate::tail::Tail;
-use crate::writer::{Active, Start, write_header};
+use crate::writer::{Active, Start};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// The name of the new segment until what it starts with is durable. So a segment that is met under
+/// its own name holds all that it was to take over, and what it says of the old tail is in force,
+/// whether or not there is a manifest to confirm it.
+pub(super) const TEMPORARY: &str = "RECOVERY.tmp";
 
 impl Loader {
     /// After a clean shut-down: the tail is appended to as if nothing had happened.
@@ -74,49 +80,58 @@ impl Loader {
             self.recovery.torn_bytes = divided.torn_bytes;
             old = Some((found, segment));
         }
-        // The copies keep their positions; their commit, if any, gets the next one.
-        let commit_lsn = self.max_lsn + 1;
-        let copies = !divided.above.is_empty();
-        let base_lsn = if copies { commit_lsn + 1 } else { commit_lsn };
+        // The copies keep their positions; what cancels, and the commit, get the next ones.
+        let cancelled = std::mem::take(&mut manifest.cancelled);
+        let takes_over = !divided.above.is_empty() || !cancelled.is_empty();
+        let commit_lsn = self.max_lsn + 1 + u64::from(!cancelled.is_empty());
+        let base_lsn = if takes_over { commit_lsn + 1 } else { commit_lsn };
         let id = manifest.next_segment;
         let header = SegmentHeader {
             store: manifest.store,
             id,
             base_lsn,
             as_of_lsn: 0,
-            origin: if copies { Origin::Recovery } else { Origin::Log },
+            origin: if takes_over { Origin::Recovery } else { Origin::Log },
             recycled: false,
         };
         let short_id =
             u32::try_from(id).map_err(|_| failed(io::Error::other("segment ids are used up")))?;
-        let path = segment::path(dir, id);
+        let temporary = dir.join(TEMPORARY);
         let mut free = std::mem::take(&mut self.free);
-        let file = recycle::with_room(io, dir, &mut free, || io.create(&path)).map_err(failed)?;
+        let file =
+            recycle::with_room(io, dir, &mut free, || io.create(&temporary)).map_err(failed)?;
         let copied_bytes: u64 = divided.above.iter().map(|frame| frame.header.frame_len()).sum();
-        recycle::with_room(io, dir, &mut free, || reserve(&*file, copied_bytes)).map_err(failed)?;
+        let bytes = copied_bytes + abort_bytes(cancelled.len());
+        recycle::with_room(io, dir, &mut free, || reserve(&*file, bytes)).map_err(failed)?;
         self.free = free;
-        write_header(&*file, &header).map_err(failed)?;
-        let mut moved = Vec::new();
-        let mut end = FRAMES_START;
-        let mut hints = Hints::default();
-        if let Some((found, _)) = old.as_ref().filter(|_| copies) {
-            let mut output = Copier::new(&*file, record::seed(&manifest.store, id));
-            for frame in &divided.above {
-                moved.push(output.copy(&*found.file, frame).map_err(failed)?);
-            }
-            (end, hints) =
-                output.commit(commit_lsn, divided.durable_lsn, &moved).map_err(failed)?;
-            file.sync().map_err(failed)?;
+        let cut = old.as_ref().map(|(found, segment)| Cut {
+            segment: found.header.id,
+            end: segment.end.load(Ordering::Relaxed),
+        });
+        let mut block = header.encode();
+        if let Some(cut) = cut {
+            cut.put_into(&mut block);
+        }
+        write_all(&*file, &[&block], 0).map_err(failed)?;
+        let mut taken =
+            TakenOver { frames: Vec::new(), end: FRAMES_START, hints: Hints::default() };
+        if takes_over {
+            let output = Copier::new(&*file, record::seed(&manifest.store, id));
+            let from = old.as_ref().map(|(found, _)| &*found.file);
+            taken = take_over(output, from, &divided, &cancelled, commit_lsn).map_err(failed)?;
             self.max_lsn = commit_lsn;
         }
+        let TakenOver { frames, end, hints } = taken;
+        file.sync().map_err(failed)?;
+        io.rename(&temporary, &segment::path(dir, id)).map_err(failed)?;
         io.sync_dir(dir).map_err(failed)?;
         let active = Arc::new(Segment::new(&header, short_id, file, end, false));
-        if copies {
+        if takes_over {
             active.cover(commit_lsn);
         }
         self.segments.insert(short_id, Arc::clone(&active));
-        self.recovery.rewritten = moved.len() as u64;
-        self.replay.apply(&active, moved.iter());
+        self.recovery.rewritten = divided.above.len() as u64;
+        self.replay.apply(&active, frames.iter());
         if let Some((_, segment)) = &old {
             self.report_tail(segment, &divided);
             self.replay.apply(segment, divided.below.iter());
@@ -136,11 +151,19 @@ impl Loader {
                 manifest.void.retain(|void| *void != id);
             }
         }
+        if let Some((found, segment)) =
+            old.filter(|(_, segment)| self.segments.contains_key(&segment.id))
+        {
+            note_uncut(
+                found.header.id,
+                cut_file(&*found.file, segment.end.load(Ordering::Relaxed)),
+            );
+        }
         let start = Start {
             active: Active { segment: active, offset: end, allocated: end, recycled: false, hints },
             next_lsn: self.max_lsn + 1,
             clean: false,
-            aborts: manifest.cancelled.clone(),
+            aborts: Vec::new(),
         };
         Ok(self.finish(manifest, start))
     }
@@ -175,6 +198,35 @@ impl Loader {
         manifest.void.extend(&retired);
         retired
     }
+}
+
+/// What a new segment begins with.
+struct TakenOver {
+    frames: Vec<Frame>,
+    end: u64,
+    hints: Hints,
+}
+
+/// Copies what lies above the mark, and writes down what so far only the manifest says was cancelled:
+/// the committer may not get to it.
+fn take_over(
+    mut output: Copier<'_>,
+    from: Option<&dyn File>,
+    divided: &Tail,
+    cancelled: &[(u64, u64)],
+    commit_lsn: u64,
+) -> io::Result<TakenOver> {
+    let mut frames = Vec::with_capacity(divided.above.len() + 1);
+    if let Some(from) = from {
+        for frame in &divided.above {
+            frames.push(output.copy(from, frame)?);
+        }
+    }
+    if !cancelled.is_empty() {
+        frames.push(output.cancel(commit_lsn - 1, cancelled)?);
+    }
+    let (end, hints) = output.commit(commit_lsn, divided.durable_lsn, &frames)?;
+    Ok(TakenOver { frames, end, hints })
 }
 
 /// Reserves what the header and copies of this size take.

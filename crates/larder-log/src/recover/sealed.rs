@@ -14,6 +14,7 @@ use super::replay::Replay;
 use super::{Found, Loader};
 use crate::damage::DamageKind;
 use crate::footer::{Footer, SEAL_BYTES};
+use crate::io::File;
 use crate::record::Kind;
 use crate::scan::{Body, Event, Frame, scan};
 use crate::segment::{FRAMES_START, Origin, Segment};
@@ -100,31 +101,24 @@ fn first_look(
         footer_lost: false,
     };
     let (file, seed) = (&*found.file, known.segment.seed);
-    if !full && found.limit_is_exact {
-        let lsns = (found.max_lsn != 0).then_some((found.min_lsn, found.max_lsn));
-        if let Some(footer) = Footer::read(file, seed, found.limit, lsns)? {
-            known.max_lsn = footer.max_lsn;
-            let tail = footer.header.frame_len() + SEAL_BYTES;
-            known.segment.tail_bytes.store(tail, Ordering::Relaxed);
-            known.aborts = footer.frames().filter(is_abort).collect();
-            known.content = Content::Footer(footer.header.payload_crc);
-            return Ok(known);
-        }
+    let lsns = (found.max_lsn != 0).then_some((found.min_lsn, found.max_lsn));
+    let footer =
+        if found.limit_is_exact { Footer::read(file, seed, found.limit, lsns)? } else { None };
+    if let Some(footer) = footer.as_ref().filter(|_| !full) {
+        known.max_lsn = footer.max_lsn;
+        let tail = footer.header.frame_len() + SEAL_BYTES;
+        known.segment.tail_bytes.store(tail, Ordering::Relaxed);
+        known.aborts = footer.frames().filter(is_abort).collect();
+        known.content = Content::Footer(footer.header.payload_crc);
+        return Ok(known);
     }
-    let mut frames = Vec::new();
-    let mut reached = FRAMES_START;
-    for event in scan(file, seed, FRAMES_START, found.limit)?.events {
-        reached = reached.max(event.end());
-        match event {
-            Event::Frame(frame) => frames.push(frame),
-            Event::Damage { from, to } => known.damage.push((from, to)),
-        }
-    }
+    let Walked { frames, damage, reached } = walk(file, seed, found.limit, footer.as_ref())?;
+    known.damage = damage;
     if reached < found.limit && found.limit_is_exact {
         known.damage.push((reached, found.limit));
     }
-    let by_footer = !full && found.limit_is_exact;
-    known.footer_lost = lost_footer(found, &frames, &mut known.damage, by_footer);
+    let footer_expected = found.limit_is_exact && footer.is_none();
+    known.footer_lost = lost_footer(found, &frames, &mut known.damage, footer_expected);
     known.max_lsn = frames.iter().map(|frame| frame.header.lsn).max().unwrap_or(0);
     known.aborts = frames.iter().filter(|frame| is_abort(frame)).cloned().collect();
     for frame in frames.iter().filter(|frame| frame.header.kind == Kind::Abort) {
@@ -138,14 +132,43 @@ fn first_look(
     Ok(known)
 }
 
-/// Whether a part of footer or seal is unreadable; with `by_footer` also whether there is a footer
+/// What a walk met.
+struct Walked {
+    frames: Vec<Frame>,
+    /// Stretches of which nothing is known.
+    damage: Vec<(u64, u64)>,
+    /// Where it ended.
+    reached: u64,
+}
+
+/// Reads all of a segment. Where no header can be read, a footer tells whose records were there.
+fn walk(file: &dyn File, seed: u32, limit: u64, footer: Option<&Footer>) -> io::Result<Walked> {
+    let mut walked = Walked { frames: Vec::new(), damage: Vec::new(), reached: FRAMES_START };
+    let mut told = footer.map(|footer| footer.frames().peekable());
+    for event in scan(file, seed, FRAMES_START, limit)?.events {
+        walked.reached = walked.reached.max(event.end());
+        match (event, &mut told) {
+            (Event::Frame(frame), _) => walked.frames.push(frame),
+            (Event::Damage { from, to }, None) => walked.damage.push((from, to)),
+            (Event::Damage { from, to }, Some(told)) => {
+                while told.next_if(|frame| frame.offset < from).is_some() {}
+                while let Some(frame) = told.next_if(|frame| frame.offset < to) {
+                    walked.frames.push(Frame { payload_ok: false, ..frame });
+                }
+            }
+        }
+    }
+    Ok(walked)
+}
+
+/// Whether a part of footer or seal is unreadable; with `expected` also whether there is a footer
 /// at all: it was not believed. What is unreadable there is taken out of the damage, since no record
 /// was there.
 fn lost_footer(
     found: &Found,
     frames: &[Frame],
     damage: &mut Vec<(u64, u64)>,
-    by_footer: bool,
+    expected: bool,
 ) -> bool {
     let is_record = |frame: &&Frame| !matches!(frame.header.kind, Kind::Footer | Kind::Seal);
     let seal = frames.iter().find_map(|frame| match &frame.body {
@@ -164,7 +187,7 @@ fn lost_footer(
     damage.retain(|(from, _)| ends.is_none_or(|ends| *from < ends));
     let rotten = frames.iter().any(|frame| !is_record(&frame) && !frame.payload_ok);
     let made = footer.is_some() || seal.is_some_and(|seal| seal.footer != 0);
-    rotten || damage.len() < before || (by_footer && made)
+    rotten || damage.len() < before || (expected && made)
 }
 
 fn is_abort(frame: &Frame) -> bool {
@@ -174,7 +197,7 @@ fn is_abort(frame: &Frame) -> bool {
 fn apply(replay: &Replay, segment: &Segment, content: Content) -> io::Result<()> {
     let (file, seed) = (&*segment.file, segment.seed);
     let end = segment.end.load(Ordering::Relaxed);
-    match content {
+    let footer = match content {
         Content::Frames(frames) => {
             replay.apply(segment, frames.into_iter());
             return Ok(());
@@ -188,11 +211,11 @@ fn apply(replay: &Replay, segment: &Segment, content: Content) -> io::Result<()>
             }
             // It has changed since: the frames themselves are there as before.
             segment.tail_bytes.store(0, Ordering::Relaxed);
+            None
         }
-        Content::Walk => {}
-    }
-    let events = scan(file, seed, FRAMES_START, end)?.events.into_iter();
-    replay.apply(segment, events.filter_map(Event::into_frame));
+        Content::Walk => Footer::read(file, seed, end, None)?,
+    };
+    replay.apply(segment, walk(file, seed, end, footer.as_ref())?.frames.into_iter());
     Ok(())
 }
 

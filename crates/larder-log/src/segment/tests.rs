@@ -44,3 +44,17 @@ fn names_round_trip_and_others_are_refused() {
         assert_eq!(parse_name(name), None, "{name}");
     }
 }
+
+#[test]
+fn cut_stands_behind_the_header_and_no_flipped_bit_of_it_is_believed() {
+    let cut = Cut { segment: 8, end: 5000 };
+    let mut good = header().encode();
+    assert_eq!(Cut::decode(&good), None);
+    cut.put_into(&mut good);
+    assert_eq!((SegmentHeader::decode(&good), Cut::decode(&good)), (Ok(header()), Some(cut)));
+    for bit in 0..START_LEN * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Cut::decode(&bad), None, "bit {bit}");
+    }
+}

@@ -59,7 +59,7 @@ impl Committer {
         if self.active.allocated < enough {
             // What was reserved behind the tails of those who died.
             for segment in self.shared.all_segments() {
-                recycle::cut_tail(&segment, 0);
+                recycle::cut_tail(&segment);
             }
             self.holds_spare();
             self.reserve_for_deletes();

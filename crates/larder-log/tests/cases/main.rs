@@ -1,4 +1,4 @@
-//! The fifteen sharpest cases of a store that must not lose anything, a file each.
+//! The sharpest cases of a store that must not lose anything, a file each.
 //!
 //! What is tested here happens on the simulated disk or to a child process on the real one. Every
 //! I/O step of random histories is tried in `tests/crash`, full file systems in `tests/mounted`, what
@@ -41,3 +41,5 @@ mod case_14_shutdown;
 mod case_15_sizes_and_limits;
 #[path = "16_no_descriptors.rs"]
 mod case_16_no_descriptors;
+#[path = "17_manifest_lost_after_a_recovery.rs"]
+mod case_17_manifest_lost_after_a_recovery;

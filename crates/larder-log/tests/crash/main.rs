@@ -8,6 +8,7 @@
 mod control;
 mod explore;
 mod model;
+mod orphan;
 mod rot;
 mod schedule;
 mod verdict;
@@ -37,6 +38,11 @@ fn failing_syncs_full_disks_and_short_writes_lose_nothing_that_was_acknowledged(
 #[test]
 fn syncs_that_lie_never_make_it_show_what_nobody_stored() {
     explore(Kind::Crash(Weather::Lying), 2_000_000, &Budget::sample(4_000)).unwrap();
+}
+
+#[test]
+fn manifest_that_is_lost_after_an_unclean_recovery_takes_nothing_along() {
+    explore(Kind::Orphan, 3_000_010, &Budget::sample(3_000)).unwrap();
 }
 
 #[test]
@@ -104,7 +110,7 @@ fn soak() {
     let mut all = 0;
     for (index, (name, kind)) in Kind::ALL.iter().enumerate() {
         // The first kind is half of it; what it leaves of the time goes to the others.
-        let share = |whole: u64| if index == 0 { whole / 2 } else { whole / 8 };
+        let share = |whole: u64| if index == 0 { whole / 2 } else { whole / 10 };
         let until = seconds.map(|seconds| now() + Duration::from_secs(share(seconds).max(1)));
         let budget = Budget { schedules: share(schedules), until, threads, talks: true };
         let done = explore(*kind, seed, &budget).unwrap_or_else(|error| panic!("{error}"));

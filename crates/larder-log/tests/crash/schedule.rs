@@ -6,6 +6,7 @@ use std::str::FromStr;
 use larder_log::sim::{Fault, SimDisk, SimRandom};
 
 use crate::control::Breakage;
+use crate::orphan;
 use crate::rot::{self, Rot};
 use crate::verdict::print_files;
 use crate::world::{Death, Weather, World};
@@ -17,6 +18,8 @@ pub(crate) enum Kind {
     Crash(Weather),
     /// The same under a log that is broken on purpose.
     Control(Breakage),
+    /// A death at any step; then, after its recovery, the manifest is lost with each death.
+    Orphan,
     /// Rot of a log at rest.
     Rot(Rot),
 }
@@ -27,6 +30,7 @@ impl Kind {
         ("fair", Self::Crash(Weather::Fair)),
         ("failing", Self::Crash(Weather::Failing)),
         ("lying", Self::Crash(Weather::Lying)),
+        ("orphan", Self::Orphan),
         ("bit", Self::Rot(Rot::Bit)),
         ("stretches", Self::Rot(Rot::Stretches)),
     ];
@@ -46,6 +50,7 @@ impl Schedule {
         match self.kind {
             Kind::Crash(weather) => self.crash(weather, None),
             Kind::Control(breakage) => self.crash(Weather::Fair, Some(breakage)),
+            Kind::Orphan => self.crash(Weather::Fair, None),
             Kind::Rot(rot) => rot::run(self.seed, rot).map(|_| 0),
         }
         .map_err(|error| format!("{self}: {error}"))
@@ -71,7 +76,11 @@ impl Schedule {
         // A process that dies leaves the page cache; with the power everything unsynced is in doubt.
         let process = SimRandom::new(crash_seed).chance(5);
         let death = if process { Death::Process } else { Death::Power };
-        let checked = world.die_and_check(death, crash_seed);
+        let checked = if self.kind == Kind::Orphan {
+            orphan::check(&mut world, death, crash_seed)
+        } else {
+            world.die_and_check(death, crash_seed)
+        };
         if checked.is_err() && std::env::var_os("LARDER_CRASH_REPLAY").is_some() {
             print_files(&world.disk);
         }

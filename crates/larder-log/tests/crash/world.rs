@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use larder_log::sim::{Fault, SimDisk, SimRandom};
 use larder_log::{
-    Annulment, Batch, Committer, CompactMode, Durability, Entry, Log, LogOptions, Next, OpenError,
-    Outcome, ReadError, Ticket,
+    Annulment, Batch, Committer, CompactMode, DamageKind, Durability, Entry, Log, LogOptions, Next,
+    OpenError, Outcome, ReadError, Ticket,
 };
 
 use crate::control::Breakage;
@@ -81,6 +81,8 @@ pub(crate) struct World {
     pub(crate) now: Duration,
     next_value: u64,
     pub(crate) history: History,
+    /// The manifest was lost since the log was last compared with its history.
+    orphaned: bool,
 }
 
 /// Small segments, so that everything happens often.
@@ -119,6 +121,7 @@ impl World {
             now: Duration::ZERO,
             next_value: 1,
             history: History::default(),
+            orphaned: false,
         };
         // A death during creation leaves nothing to act on; opening again must work.
         let _ = world.open();
@@ -170,7 +173,7 @@ impl World {
         Ok(())
     }
 
-    fn submit(&mut self, log: &Log, random: &mut SimRandom) {
+    pub(crate) fn submit(&mut self, log: &Log, random: &mut SimRandom) {
         let mut batch = Batch::new();
         let mut ops = Vec::new();
         for _ in 0..if random.chance(4) { 1 + random.below(3) } else { 1 } {
@@ -356,8 +359,20 @@ impl World {
         }
     }
 
-    /// Dies, comes back, perhaps dies again on the way, and compares.
+    /// Dies, comes back, perhaps dies again on the way, compares, and goes on as a working log.
     pub(crate) fn die_and_check(&mut self, death: Death, seed: u64) -> Result<(), String> {
+        self.die_and_recover(death, seed, false)?;
+        self.check_after()
+    }
+
+    /// Dies, comes back, perhaps dies again on the way, and compares. `orphan`: the manifest is lost
+    /// at the death, and perhaps again whenever opening dies.
+    pub(crate) fn die_and_recover(
+        &mut self,
+        death: Death,
+        seed: u64,
+        orphan: bool,
+    ) -> Result<(), String> {
         self.walks.clear();
         let recycled = self.log.as_ref().map_or(0, |log| log.stats().recycled_segments);
         RECYCLED.fetch_add(recycled, Ordering::Relaxed);
@@ -373,11 +388,15 @@ impl World {
             Death::Power => Promise::Synced,
         };
         for attempt in 0..4 {
+            if orphan && (attempt == 0 || random.chance(2)) {
+                disk.lose(&Path::new(DIR).join("MANIFEST"));
+                self.orphaned = true;
+            }
             if attempt < 3 && random.chance(2) {
-                disk.plan(random.below(14), Fault::Crash);
+                disk.plan(random.below(18), Fault::Crash);
             } else if attempt == 3 {
                 disk = disk.crash(seed + 1);
-            } else if random.chance(8) {
+            } else if !self.orphaned && random.chance(8) {
                 self.fail_to_open(&disk, random.below(20))?;
             }
             self.disk = disk.clone();
@@ -387,7 +406,7 @@ impl World {
                     if random.chance(3) {
                         self.die_once_more(seed)?;
                     }
-                    return self.check_after();
+                    return Ok(());
                 }
                 Ok(()) | Err(_) if disk.is_dead() => {
                     drop((self.committer.take(), self.log.take()));
@@ -437,7 +456,12 @@ impl World {
             self.history.settle(seen);
             return Ok(());
         }
-        let damaged = log.damaged(1);
+        let mut damaged = log.damaged(1);
+        if std::mem::take(&mut self.orphaned) {
+            // The loss of the manifest is told, and nothing else is.
+            damaged.retain(|damage| damage.what != DamageKind::Manifest);
+            log.acknowledge().map_err(|error| format!("acknowledge: {error}"))?;
+        }
         if !damaged.is_empty() {
             return Err(format!("reports damage: {damaged:?}"));
         }
@@ -456,7 +480,7 @@ impl World {
     }
 
     /// The recovered log is a working log: it takes writes, compacts, shuts down, and verifies.
-    fn check_after(&mut self) -> Result<(), String> {
+    pub(crate) fn check_after(&mut self) -> Result<(), String> {
         let log = self.log.clone().ok_or("not open")?;
         let mut random = SimRandom::new(self.next_value);
         if self.disk.is_dead() {
