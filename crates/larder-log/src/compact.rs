@@ -13,14 +13,16 @@ use std::time::Duration;
 use crate::clock;
 use crate::damage::DamageKind;
 use crate::segment::{self, Segment};
-use crate::shared::{Item, Shared};
+use crate::shared::Shared;
 use crate::{Error, Outcome};
 
+mod brake;
 mod copy;
 mod retire;
 mod rewrite;
 mod victims;
 
+pub(crate) use brake::Brake;
 use rewrite::{RewriteFault, live_bytes};
 
 /// How often the background thread looks without being asked.
@@ -38,7 +40,8 @@ pub enum CompactMode {
     /// rewrite segments until the dead bytes are at most the live ones and two segments.
     Due,
     /// Remove what is dead as a whole, and rewrite the segments that gain most, up to one segment of
-    /// copies, whether it is due or not. None that would give back less than is copied.
+    /// copies, whether it is due or not. None that would give back less than is copied, unless the disk
+    /// is short of room.
     Step,
 }
 
@@ -72,7 +75,11 @@ impl Shared {
             if self.is_closed() || !self.wants_compaction() {
                 continue;
             }
-            match self.compact(CompactMode::Due, Tempo::Paced, &mut || self.sync_from_outside()) {
+            self.catching_up.store(true, Ordering::Relaxed);
+            let done =
+                self.compact(CompactMode::Due, Tempo::Paced, &mut || self.sync_from_outside());
+            self.catching_up.store(false, Ordering::Relaxed);
+            match done {
                 Ok(_) | Err(Error::Closed) => {}
                 Err(_) if self.is_closed() => {}
                 Err(error) => tracing::warn!(%error, "cannot compact"),
@@ -221,12 +228,13 @@ impl Shared {
         let begun = clock::now();
         let wait = match tempo {
             Tempo::AtOnce => Duration::ZERO,
-            Tempo::Paced => self.compact_pace.book(bytes, begun),
+            Tempo::Paced => self.compact_pace.book(self.cost(bytes), begun),
         };
         let due = begun.saturating_add(wait);
         let mut now = begun;
         while now < due && !self.is_closed() {
-            if self.is_behind() || self.compaction_awaited.load(Ordering::Relaxed) > 0 {
+            let hurry = self.cost(bytes) == 0;
+            if hurry || self.compaction_awaited.load(Ordering::Relaxed) > 0 {
                 self.compact_pace.forgive(now);
                 break;
             }
@@ -239,7 +247,10 @@ impl Shared {
     /// Has the committer sync. Only the committer does: a sync that fails elsewhere would hide the
     /// failure from it.
     pub(crate) fn sync_from_outside(&self) -> Result<(), Error> {
-        match self.push_control(Item::Sync).wait(None) {
+        self.syncs_awaited.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.push_sync_first().wait(None);
+        self.syncs_awaited.fetch_sub(1, Ordering::Relaxed);
+        match outcome {
             Some(Outcome::Failed(error)) => Err(self.maintenance_error(&error)),
             _ => Ok(()),
         }

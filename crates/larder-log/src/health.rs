@@ -126,10 +126,15 @@ impl Health {
         self.show(&judge.machine);
     }
 
-    /// A put was refused because the disk is full.
-    pub(crate) fn found_no_space(&self) {
-        self.no_space.store(true, Ordering::Relaxed);
+    /// A put was refused because the disk is full; whether that is news.
+    pub(crate) fn found_no_space(&self) -> bool {
         self.no_space_again.store(true, Ordering::Relaxed);
+        !self.no_space.swap(true, Ordering::Relaxed)
+    }
+
+    /// Puts are refused for want of room, so that more should be reclaimed than pays otherwise.
+    pub(crate) fn is_short_of_space(&self) -> bool {
+        self.no_space.load(Ordering::Relaxed) || self.reason().is_some_and(Reason::is_about_space)
     }
 
     /// A put was written.

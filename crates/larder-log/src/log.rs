@@ -192,6 +192,8 @@ impl Log {
             lock: Mutex::new(Some(lock)),
             compacting: Mutex::new(()),
             compaction_awaited: AtomicU64::new(0),
+            catching_up: AtomicBool::new(false),
+            syncs_awaited: AtomicU64::new(0),
             compactor: Bell::default(),
             watch: Bell::default(),
             home: io.identity(path).ok().flatten(),

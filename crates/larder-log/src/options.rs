@@ -35,13 +35,16 @@ pub struct LogOptions {
     pub min_free_inodes: FreeLimit,
     /// Reclaim space in the background. Whenever that has caught up, the files take at most twice the
     /// live bytes, and three segments (two of dead bytes, and the one that is written), and 4.2 KiB for
-    /// each file, and `recycle_bytes`; with the defaults that is twice the live bytes and 512 MiB. While
-    /// copies are being made it is up to one segment more. Damaged segments are kept besides.
+    /// each file, and `recycle_bytes`; with the defaults that is twice the live bytes and 512 MiB. Damaged
+    /// segments are kept besides.
     ///
-    /// It is no limit for a writer: one that overwrites or deletes faster than compaction can copy
-    /// exceeds it for as long as that goes on, and `max_bytes` counts live bytes only. What is copied is
-    /// less than what is given to the log. Default true. When false, only
-    /// [`Log::compact`](crate::Log::compact) reclaims.
+    /// A writer that overwrites faster than that can be reclaimed waits for it: from five segments on
+    /// (instead of three) each group is delayed, up to a second, by the more the more there is, so that
+    /// the files take at most twice the live bytes and ten segments, besides what is said above. Deletes
+    /// lower the bound itself, so after many of them it holds as soon as compaction has caught up.
+    /// Nobody waits where compaction cannot go on. What is copied is less than what is given to the log,
+    /// unless the disk is short of room: then also what gives little back is copied. Default true. When
+    /// false, only [`Log::compact`](crate::Log::compact) reclaims.
     pub auto_compact: bool,
     /// Bytes of dead segment files that are kept to be written again instead of being removed:
     /// syncing blocks that were written before is the cheapest sync there is. They come on top of
@@ -50,8 +53,8 @@ pub struct LogOptions {
     /// four files of the default size; 0 turns it off.
     pub recycle_bytes: u64,
     /// How many bytes a second the background may read and write to reclaim space. Default 64 MiB; 0
-    /// is no limit. While the dead bytes exceed their bound by two segments or more it goes as fast as
-    /// it can, whatever this says. [`Log::compact`](crate::Log::compact) is not limited, and the
+    /// is no limit. The further the dead bytes exceed their bound, the faster it goes: from two segments on
+    /// as fast as it can, whatever this says, and while the disk is short of room. [`Log::compact`](crate::Log::compact) is not limited, and the
     /// background hurries while somebody waits for it there.
     pub compact_bytes_per_second: u64,
     /// How many bytes a second the background reads to find rot in sealed segments before a reader

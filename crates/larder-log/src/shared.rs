@@ -52,6 +52,10 @@ pub(crate) struct Shared {
     pub(crate) compacting: Mutex<()>,
     /// How many wait for that.
     pub(crate) compaction_awaited: AtomicU64,
+    /// The background is reclaiming.
+    pub(crate) catching_up: AtomicBool,
+    /// How many wait for the committer to sync so that they can reclaim.
+    pub(crate) syncs_awaited: AtomicU64,
     pub(crate) compactor: Bell,
     pub(crate) watch: Bell,
     pub(crate) compact_pace: Pace,
@@ -307,6 +311,24 @@ impl Shared {
             self.arrived.notify_one();
         }
         Ok(())
+    }
+
+    /// Has everything synced that is visible by now, before what is queued is written.
+    pub(crate) fn push_sync_first(&self) -> Ticket {
+        let (ticket, state) = Ticket::new();
+        let mut queue = self.queue();
+        if queue.closing || queue.gone {
+            drop(queue);
+            state.fail(&Arc::new(WriteError::Closed));
+            return ticket;
+        }
+        queue.items.push_front(Item::Sync(state));
+        let wake = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if wake {
+            self.arrived.notify_one();
+        }
+        ticket
     }
 
     /// Queues an item that is answered by a ticket alone.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::batch::Durability;
 use crate::clock;
-use crate::compact::Tempo;
+use crate::compact::{Brake, Tempo};
 use crate::error::{is_no_space, is_out_of_resources};
 use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
 use crate::group::{BatchEffect, COMMIT_BYTES, Change, Group, Place, abort_bytes};
@@ -122,7 +122,9 @@ impl Committer {
 
     /// Runs until the log is shut down.
     pub(crate) fn run(mut self) {
+        let mut brake = Brake::default();
         loop {
+            brake.wait(&self.shared);
             match self.step(clock::now()) {
                 Next::Again => {}
                 Next::Wait(limit) => self.wait(limit),
@@ -345,8 +347,11 @@ impl Committer {
                 let (puts, deletes): (Vec<_>, Vec<_>) =
                     batches.into_iter().partition(|batch| batch.puts > 0);
                 let retry = !puts.is_empty() && !deletes.is_empty();
-                if !puts.is_empty() && matches!(fault, Fault::NoSpace) {
-                    self.shared.health.found_no_space();
+                if !puts.is_empty()
+                    && matches!(fault, Fault::NoSpace)
+                    && self.shared.health.found_no_space()
+                {
+                    self.shared.compactor.ring();
                 }
                 let error = self.fail(&puts, fault.into_error());
                 if retry {

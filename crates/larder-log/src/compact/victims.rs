@@ -3,7 +3,8 @@
 //! The choice is that of the log-structured file system (Rosenblum and Ousterhout 1992): what a
 //! rewrite gives back times the age of the segment, over what the rewrite costs. Only segments that
 //! give back at least as much as is copied come into question, so what is copied in all stays below
-//! what was ever written, and the log writes at most twice what it is given.
+//! what was ever written, and the log writes at most twice what it is given. Only on a disk that is
+//! short of room more is copied.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,9 @@ use crate::shared::Shared;
 
 /// Dead bytes that are tolerated besides as many as are live, in segments.
 const SLACK_SEGMENTS: u64 = 2;
+/// On a disk that is short of room this part of the live bytes may be dead, and a rewrite has to give
+/// back this part of what it copies.
+const SHORT_PART: u64 = 8;
 /// A segment below this part of the usual size is small.
 const SMALL_PART: u64 = 8;
 /// So many small segments are made one.
@@ -50,9 +54,10 @@ impl Figures {
         self.data.saturating_sub(self.kept)
     }
 
-    /// Copying it costs no more than it gives back.
-    fn pays(&self) -> bool {
-        self.gain() > 0 && self.gain() >= self.kept
+    /// Copying it costs no more than it gives back; on a disk that is `short` of room, not much more.
+    fn pays(&self, short: bool) -> bool {
+        let worth = if short { self.gain().saturating_mul(SHORT_PART) } else { self.gain() };
+        self.gain() > 0 && worth >= self.kept
     }
 
     /// Benefit over cost: `(1 - u) * age / (1 + u)`, age by positions since its youngest record.
@@ -109,17 +114,38 @@ impl Shared {
         if pinning.is_empty() { self.choose_small(&figures) } else { pinning }
     }
 
-    /// Whether reclaiming has fallen so far behind that it has to hurry.
-    pub(super) fn is_behind(&self) -> bool {
-        let dead: u64 = self.all_segments().iter().map(|segment| dead_bytes(segment)).sum();
-        dead > self.dead_bytes_max() + SLACK_SEGMENTS * self.options.segment_bytes
+    /// What `bytes` cost of the rate of the background: less the further it has fallen behind, and
+    /// nothing when it has to hurry.
+    pub(super) fn cost(&self, bytes: u64) -> u64 {
+        let left = self.dead_bytes_of_hurry().saturating_sub(self.dead_bytes());
+        if self.health.is_short_of_space() {
+            return 0;
+        }
+        let slack = SLACK_SEGMENTS * self.options.segment_bytes;
+        let cost = u128::from(bytes) * u128::from(left.min(slack)) / u128::from(slack);
+        u64::try_from(cost).unwrap_or(bytes)
     }
 
-    /// How many dead bytes may lie in sealed segments before the background acts: as many as are
-    /// live, and two segments.
+    /// Dead bytes in sealed segments.
+    pub(super) fn dead_bytes(&self) -> u64 {
+        self.all_segments().iter().map(|segment| dead_bytes(segment)).sum()
+    }
+
+    /// How many of them may be there before the background acts: as many as are live, and two
+    /// segments. On a disk that is short of room much fewer.
     fn dead_bytes_max(&self) -> u64 {
         let live = self.counters.live_bytes.load(Ordering::Relaxed);
+        if self.health.is_short_of_space() {
+            return live / SHORT_PART;
+        }
         live.saturating_add(SLACK_SEGMENTS * self.options.segment_bytes)
+    }
+
+    /// With so many of them the background does not keep to its rate any more, and with more writers
+    /// have to wait for it.
+    pub(super) fn dead_bytes_of_hurry(&self) -> u64 {
+        let live = self.counters.live_bytes.load(Ordering::Relaxed);
+        live.saturating_add(2 * SLACK_SEGMENTS * self.options.segment_bytes)
     }
 
     /// Everything that is not exactly what a rewrite would make of it.
@@ -139,7 +165,9 @@ impl Shared {
     /// one segment of copies.
     fn choose_paying(&self, figures: &[Figures], excess: u64) -> Vec<Arc<Segment>> {
         let newest = self.published_lsn.load(Ordering::Acquire);
-        let mut paying: Vec<&Figures> = figures.iter().filter(|figures| figures.pays()).collect();
+        let short = self.health.is_short_of_space();
+        let mut paying: Vec<&Figures> =
+            figures.iter().filter(|figures| figures.pays(short)).collect();
         paying
             .sort_by_key(|figures| (std::cmp::Reverse(figures.score(newest)), figures.segment.id));
         let (mut gain, mut kept) = (0, 0);
