@@ -30,6 +30,11 @@ const NEEDS: &[Need] = &[
         source: Source::Debian("mount"),
     },
     Need {
+        name: "redis-server, as a cache tier",
+        probe: ("redis-server", &["--version"]),
+        source: Source::Debian("redis-server"),
+    },
+    Need {
         name: "rustfmt",
         probe: ("cargo", &["fmt", "--version"]),
         source: Source::Rustup("rustfmt"),

@@ -10,6 +10,8 @@ use larder::{
     Retry, SpoolError,
 };
 
+use crate::stores::shown;
+
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(crate) struct Exit {
@@ -64,12 +66,14 @@ impl Exit {
         Self::new(code, "")
     }
 
-    /// The same end, with `place` in front of the message.
+    /// The same end, with `place` in front of the message, without its password if it is an address
+    /// that has one.
     pub(crate) fn at(self, place: &str) -> Self {
-        if self.message.is_empty() || self.message.contains(place) {
+        let place = shown(place);
+        if self.message.is_empty() || self.message.contains(&place) {
             return self;
         }
-        self.in_front(place)
+        self.in_front(&place)
     }
 
     /// The same end, with `words` in front of the message whatever it says.

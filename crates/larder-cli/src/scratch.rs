@@ -1,21 +1,23 @@
-//! Fresh folders for commands that fill a store: nobody's data is ever touched.
+//! Fresh folders and namespaces for commands that fill a store: nobody's data is ever touched.
 
 use std::path::{Path, PathBuf};
 
-use larder::Address;
 use larder::clock::random_u64;
+use larder::{Address, Tier as _};
 
 use crate::exit::Exit;
-use crate::stores::log_uri;
+use crate::stores::{self, log_uri};
 
 /// A place for throw-away stores at an address.
 ///
 /// `log:PATH` gets a new folder inside PATH, so that it lies on the device that was meant, or beside
-/// it when PATH holds files; it is removed at the end. Other addresses are used as they are.
+/// it when PATH holds files; it is removed at the end. `redis:` gets a namespace of its own, to be
+/// cleared with [`Scratch::clear`]. Other addresses are used as they are.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     uri: String,
     folder: Option<Folder>,
+    namespace: bool,
 }
 
 #[derive(Debug)]
@@ -30,8 +32,12 @@ impl Scratch {
     /// Makes a place at `uri` for the purpose of `what`.
     pub(crate) fn at(uri: &str, what: &str) -> Result<Self, Exit> {
         let address: Address = uri.parse()?;
+        if address.scheme() == "redis" {
+            let name = format!("larder-{what}-{:016x}", random_u64());
+            return Ok(Self { uri: renamed(uri, &name), folder: None, namespace: true });
+        }
         if address.scheme() != "log" || address.place().is_empty() {
-            return Ok(Self { uri: uri.to_owned(), folder: None });
+            return Ok(Self { uri: uri.to_owned(), folder: None, namespace: false });
         }
         let place = Path::new(address.place());
         let name = format!("larder-{what}-{:016x}", random_u64());
@@ -44,7 +50,8 @@ impl Scratch {
         let made = path.ancestors().skip(1).take_while(missing).map(Path::to_owned).collect();
         std::fs::create_dir_all(&path).map_err(|error| Exit::file(&path, &error))?;
         let parameters = uri.split_once('?').map(|(_, parameters)| parameters.to_owned());
-        Ok(Self { uri: uri.to_owned(), folder: Some(Folder { path, made, parameters }) })
+        let folder = Some(Folder { path, made, parameters });
+        Ok(Self { uri: uri.to_owned(), folder, namespace: false })
     }
 
     /// The address of the place's one store.
@@ -59,6 +66,20 @@ impl Scratch {
         let folder = self.folder.as_ref()?;
         let path = folder.path.join(format!("{:016x}", random_u64()));
         Some(store_uri(&path, parameters.or(folder.parameters.as_deref())))
+    }
+
+    /// Removes what is in the namespace, when there is one.
+    pub(crate) async fn clear(&self) -> Result<(), Exit> {
+        if !self.namespace {
+            return Ok(());
+        }
+        let cleared = stores::open_cache(&self.uri).await?.clear().await;
+        cleared.map_err(|error| Exit::from(error).at(&self.uri))
+    }
+
+    /// Whether nobody else uses the place.
+    pub(crate) const fn is_own(&self) -> bool {
+        self.namespace || self.folder.is_some()
     }
 
     /// The folder, when there is one.
@@ -77,6 +98,16 @@ impl Drop for Folder {
     }
 }
 
+/// The same address with another namespace.
+fn renamed(uri: &str, namespace: &str) -> String {
+    let (place, parameters) = uri.split_once('?').unwrap_or((uri, ""));
+    let others = parameters.split('&').filter(|part| !part.is_empty());
+    let others = others.filter(|part| !part.starts_with("namespace="));
+    let named = format!("namespace={namespace}");
+    let all: Vec<&str> = others.chain([named.as_str()]).collect();
+    format!("{place}?{}", all.join("&"))
+}
+
 fn store_uri(path: &Path, parameters: Option<&str>) -> Result<String, Exit> {
     let uri = log_uri(path)?;
     Ok(match parameters {
@@ -93,6 +124,14 @@ fn holds_files(place: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_takes_the_place_of_the_given_one() {
+        let renamed = |uri| renamed(uri, "n");
+        assert_eq!(renamed("redis://h/0"), "redis://h/0?namespace=n");
+        let uri = renamed("redis://h?timeout=1s&namespace=mine&max_value=1");
+        assert_eq!(uri, "redis://h?timeout=1s&max_value=1&namespace=n");
+    }
 
     #[test]
     fn nothing_is_left_and_nothing_else_is_touched() {

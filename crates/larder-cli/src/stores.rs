@@ -36,6 +36,14 @@ pub(crate) async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, Exit> {
     Ok(larder::open_cache(uri).await?)
 }
 
+/// An address as it may be shown: without user, password and parameters of one that has them.
+pub(crate) fn shown(uri: &str) -> String {
+    match uri.parse::<Address>() {
+        Ok(address) if uri.contains('@') => address.to_string(),
+        _ => uri.to_owned(),
+    }
+}
+
 /// As [`with_new_spool`], for a spool that has to be there.
 pub(crate) async fn with_spool<T>(
     uri: &str,

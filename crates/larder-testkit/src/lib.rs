@@ -25,6 +25,7 @@
 //! | [`Unreliable`] | a store that fails on purpose, with an effect that is true |
 //! | [`history`] | recorded histories of concurrent clients, and whether one order explains them |
 //! | [`meter`] | what a benchmark measures: latencies, processor time, the disk and its own limit |
+//! | [`service`] | real services, started for the tests of one process |
 //! | [`subjects`] | the reference models as [`Subject`]s |
 //!
 //! It starts no runtime and knows no driver; a backend comes in through a [`Place`].
@@ -40,6 +41,7 @@ pub mod meter;
 mod model;
 mod place;
 mod random;
+pub mod service;
 mod stage;
 pub mod subjects;
 mod violation;

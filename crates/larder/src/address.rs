@@ -127,7 +127,7 @@ impl Address {
     }
 
     /// Takes a duration such as `250ms`, `30s` or `5min`.
-    #[cfg(any(feature = "log", test))]
+    #[cfg(any(feature = "log", feature = "redis", test))]
     pub(crate) fn take_duration(&mut self, name: &str) -> Result<Option<Duration>, AddressError> {
         self.take_as(name, "a duration such as 250ms, 30s or 5min", parse_duration)
     }
@@ -161,7 +161,7 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let no_scheme = || AddressError::NoScheme { text: text.chars().take(60).collect() };
+        let no_scheme = || AddressError::NoScheme { text: hidden(text).chars().take(60).collect() };
         let (scheme, rest) = text.split_once(':').ok_or_else(no_scheme)?;
         if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(no_scheme());
@@ -172,7 +172,7 @@ impl FromStr for Address {
         };
         let mut parameters = BTreeMap::new();
         for part in query.into_iter().flat_map(|query| query.split('&')) {
-            let malformed = |problem| AddressError::Malformed { part: part.into(), problem };
+            let malformed = |problem| AddressError::Malformed { part: hidden(part), problem };
             let (name, value) =
                 part.split_once('=').ok_or_else(|| malformed("expected name=value"))?;
             let twice = parameters.insert(name.to_owned(), decode_value(value)?).is_some();
@@ -251,6 +251,11 @@ fn free_limit(
     Some(if matches!(limit, Percent(0) | Amount(0)) { Off } else { limit })
 }
 
+/// A text without what is in front of its last `@`, which may be a user name and a password.
+fn hidden(text: &str) -> String {
+    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("..@{rest}"))
+}
+
 /// Decodes a value. A % at its very end can only be meant as one: `10%`.
 fn decode_value(text: &str) -> Result<String, AddressError> {
     match text.strip_suffix('%') {
@@ -260,7 +265,7 @@ fn decode_value(text: &str) -> Result<String, AddressError> {
 }
 
 fn decode(text: &str) -> Result<String, AddressError> {
-    let malformed = |problem| AddressError::Malformed { part: text.into(), problem };
+    let malformed = |problem| AddressError::Malformed { part: hidden(text), problem };
     let mut rest = text;
     while let Some(at) = rest.find('%') {
         let digits =
@@ -343,5 +348,19 @@ mod tests {
         let address: Address = "redis://user:secret@host:6379/0?password=hidden".parse().unwrap();
         let shown = format!("{address} {address:?}");
         assert!(!shown.contains("secret") && !shown.contains("hidden"), "{shown}");
+    }
+
+    #[test]
+    fn a_password_is_not_in_what_is_wrong_with_its_address() {
+        for text in [
+            "redis//user:secret@host/0",
+            "redis://user:secret%@host/0",
+            "redis://user:sec%00ret@host/0",
+            "redis://user:x?secret@host/0",
+            "redis://user:x?secret@host",
+        ] {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(!error.contains("sec") && !error.contains("user"), "{error}");
+        }
     }
 }

@@ -4,3 +4,6 @@
 
 #[cfg(feature = "log")]
 pub(crate) mod log;
+
+#[cfg(feature = "redis")]
+pub(crate) mod redis;

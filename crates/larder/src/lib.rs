@@ -56,3 +56,7 @@ pub use registry::{OpenError, open_cache, open_consensus, open_spool};
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../../../docs/redis.md")]
+struct RedisPage;

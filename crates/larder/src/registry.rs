@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `memory:` | cache, spool, consensus | `capacity` (256MiB), for a spool also `max_entries` |
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`; for a spool also `store_deadline` |
+//! | `redis://HOST:PORT/DB` | cache | `namespace` (larder), `timeout` (1s), `max_value` (65MiB) |
 
 use bytes::Bytes;
 use larder_core::{
@@ -12,6 +13,8 @@ use larder_core::{
 };
 
 use crate::address::{Address, AddressError};
+#[cfg(feature = "redis")]
+use crate::cache::RedisCache;
 use crate::cache::{MemoryCache, Weight};
 
 /// Opens the spool at `uri`.
@@ -60,11 +63,30 @@ pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
 ///
 /// # Errors
 /// As [`open_spool`].
-#[allow(clippy::unused_async, reason = "tiers behind a network have to connect")]
 pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
-    match open_typed_cache(uri)? {
-        Some(tier) => Ok(tier),
-        None => Err(unknown_scheme(&uri.parse()?, "cache", CACHES)),
+    match uri.parse::<Address>()?.scheme() {
+        #[cfg(feature = "redis")]
+        "redis" => Ok(SharedTier::new(RedisCache::open(uri).await?)),
+        _ => attach_cache(uri),
+    }
+}
+
+/// As [`open_cache`], without asking a server whether it is there: a cache behind a network fails in
+/// its calls until it can be reached.
+///
+/// For a far tier, which must not keep a service from starting. Needs a tokio runtime for its calls.
+///
+/// # Errors
+/// [`OpenError::Address`].
+pub fn attach_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
+    let address: Address = uri.parse()?;
+    match address.scheme() {
+        #[cfg(feature = "redis")]
+        "redis" => Ok(SharedTier::new(RedisCache::builder(uri)?.attach())),
+        _ => match open_typed_cache(uri)? {
+            Some(tier) => Ok(tier),
+            None => Err(unknown_scheme(&address, "cache", CACHES)),
+        },
     }
 }
 
@@ -104,6 +126,8 @@ pub fn check_cache(uri: &str) -> Result<(), OpenError> {
     let address: Address = uri.parse()?;
     match address.scheme() {
         "memory" => Ok(sole_capacity(address).map(drop)?),
+        #[cfg(feature = "redis")]
+        "redis" => Ok(RedisCache::builder(uri).map(drop)?),
         _ => Err(unknown_scheme(&address, "cache", CACHES)),
     }
 }
@@ -192,7 +216,7 @@ impl Failure for OpenError {
 
 const SPOOLS: &[&str] = if cfg!(feature = "log") { &["memory", "log"] } else { &["memory"] };
 const CONSENSUS: &[&str] = SPOOLS;
-const CACHES: &[&str] = &["memory"];
+const CACHES: &[&str] = if cfg!(feature = "redis") { &["memory", "redis"] } else { &["memory"] };
 
 fn unknown_scheme(address: &Address, contract: &'static str, known: &[&str]) -> OpenError {
     let scheme = address.scheme().to_owned();

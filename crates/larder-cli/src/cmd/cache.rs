@@ -48,7 +48,10 @@ pub(crate) async fn run(args: CacheArgs, output: &mut Output) -> Result<(), Exit
         CacheAction::Stat { uri, key: None } => {
             let tier = stores::open_cache(&uri).await?;
             let Some(usage) = tier.usage() else {
-                return Err(Exit::failed(format!("{uri} does not know how full it is")));
+                return Err(Exit::failed(format!(
+                    "{} does not know how full it is",
+                    stores::shown(&uri)
+                )));
             };
             let object = json!({
                 "entries": usage.entries, "bytes": usage.bytes, "capacity": usage.capacity,
@@ -67,7 +70,7 @@ async fn find(uri: &str, key: &str) -> Result<Found<bytes::Bytes>, Exit> {
 }
 
 fn missing(uri: &str) -> Exit {
-    Exit::new(Code::NotFound, format!("{uri} has no entry with this key"))
+    Exit::new(Code::NotFound, format!("{} has no entry with this key", stores::shown(uri)))
 }
 
 fn stat_entry(found: &Found<bytes::Bytes>, source: &str, output: &mut Output) -> Result<(), Exit> {

@@ -32,8 +32,10 @@ pub(crate) async fn run(args: CheckArgs, output: &mut Output) -> Result<(), Exit
             try_all(consensus(&args, scratch), &args, output).await
         }
         ContractName::Cache => {
-            stores::open_cache(&args.uri).await.map(drop)?;
-            try_all(cache(&args), &args, output).await
+            let uri = scratch.uri()?;
+            stores::open_cache(&uri).await.map(drop)?;
+            let tried = try_all(cache(&args, &scratch)?, &args, output).await;
+            tried.and(scratch.clear().await)
         }
     }
 }
@@ -74,13 +76,15 @@ fn consensus(args: &CheckArgs, scratch: Arc<Scratch>) -> Subject<SharedConsensus
         .offering([Need::Reopen, Need::SecondOpen])
 }
 
-fn cache(args: &CheckArgs) -> Subject<SharedTier<Bytes>> {
-    let uri = args.uri.clone();
+fn cache(args: &CheckArgs, scratch: &Scratch) -> Result<Subject<SharedTier<Bytes>>, Exit> {
+    let uri = scratch.uri()?;
     let place = Place::new(move || {
         let uri = uri.clone();
         async move { larder::open_cache(&uri).await }
     });
-    whole(args, place, &args.uri, "memory:")
+    let subject = whole(args, place, &args.uri, "memory:");
+    // The laws are tried one after the other, so what is nobody else's is each one's own.
+    Ok(if scratch.is_own() { subject.offering([Need::Exclusive, Need::Reopen]) } else { subject })
 }
 
 /// A subject whose laws are all tried at one address; in memory each gets a store of its own.
@@ -88,7 +92,7 @@ fn whole<S: Contract>(args: &CheckArgs, place: Place<S>, uri: &str, own: &str) -
     if uri.starts_with(own) {
         return Subject::new(&args.uri, move || Ok(place.clone()));
     }
-    Subject::shared(&args.uri, place)
+    Subject::shared(stores::shown(&args.uri), place)
 }
 
 /// A new folder for one law.
@@ -134,7 +138,7 @@ async fn try_all<S: Contract>(
     if !output.json() {
         say(&format!(
             "repeat with: larder check {} --contract {} --seed {}",
-            args.uri,
+            stores::shown(&args.uri),
             S::NAME,
             report.seed
         ));

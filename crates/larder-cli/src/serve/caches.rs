@@ -7,7 +7,6 @@ use larder::compose::BoundedOffload;
 
 use super::config::CacheConfig;
 use crate::exit::Exit;
-use crate::stores;
 
 /// The version of what the daemon writes into tiers of bytes.
 const RECORD: u32 = 1;
@@ -15,17 +14,17 @@ const RECORD: u32 = 1;
 /// Opens the cache `name`: one tier, or two that are joined by the policies of its config.
 ///
 /// What two tiers leave to the background runs on `offload`.
-pub(crate) async fn open(
+pub(crate) fn open(
     name: &str,
     config: &CacheConfig,
     offload: &BoundedOffload,
 ) -> Result<Cache<Bytes>, Exit> {
     let l1 = config.l1.as_ref().map(|uri| uri.0.as_str()).unwrap_or_default();
-    let near = tier(name, l1).await?;
+    let near = tier(name, l1)?;
     let tier = match &config.l2 {
         None => near,
         Some(l2) => {
-            let tiered = Tiered::builder(near, tier(name, &l2.0).await?)
+            let tiered = Tiered::builder(near, tier(name, &l2.0)?)
                 .label(name)
                 .offload(offload.clone())
                 .read(config.read)
@@ -37,12 +36,14 @@ pub(crate) async fn open(
     Ok(Cache::builder(tier).name(name).build())
 }
 
-async fn tier(name: &str, uri: &str) -> Result<SharedTier<Tagged<Bytes>>, Exit> {
+/// A tier of the cache `name`. A server that cannot be reached now is not waited for: the daemon
+/// starts and serves without it, as it does when the server goes away later.
+fn tier(name: &str, uri: &str) -> Result<SharedTier<Tagged<Bytes>>, Exit> {
     if let Some(typed) = larder::registry::open_typed_cache(uri)? {
         return Ok(typed);
     }
     let schema = Schema::new(name, "larder.tagged-bytes", RECORD)
         .map_err(|error| Exit::usage(format!("cache {name}: {error}")))?;
-    let store = stores::open_cache(uri).await?;
+    let store = larder::registry::attach_cache(uri)?;
     Ok(SharedTier::new(Encoded::new(store, TaggedCodec(RawCodec), NoCompression, schema)))
 }

@@ -41,7 +41,7 @@ impl App {
         let offload = BoundedOffload::default();
         let mut caches = BTreeMap::new();
         for (name, cache) in config.cache {
-            let opened = caches::open(&name.0, &cache, &offload).await?;
+            let opened = caches::open(&name.0, &cache, &offload)?;
             caches.insert(name.0, opened);
         }
         let mut spools = BTreeMap::new();

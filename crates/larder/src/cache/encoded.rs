@@ -21,6 +21,8 @@ pub use codec::{Codec, RawCodec};
 pub use compressor::{Compressor, NoCompression};
 use record::{Form, Record, Unreadable};
 use schema::Place;
+#[cfg(feature = "redis")]
+pub(super) use schema::check_namespace;
 pub use schema::{NAMESPACE_BYTES_MAX, Schema, SchemaError};
 
 /// A tier of values over a tier of bytes: every value is a self-describing, checksummed record.

@@ -6,6 +6,7 @@
 //!     Tiered                  two tiers as one, by the policies of `compose`; nests
 //!       MemoryCache           typed, bounded in bytes; a hit is a clone of a handle
 //!       Encoded               values over a store of bytes, as checksummed records
+//!         RedisCache          bytes in a Redis server (feature `redis`)
 //! ```
 //!
 //! The tiers are what [`Tier`] says; everything of the contract is re-exported here. This room
@@ -15,6 +16,8 @@ mod encoded;
 mod face;
 mod load;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 mod tags;
 mod tiered;
 mod weight;
@@ -28,6 +31,8 @@ pub use face::{Absent, Cache, CacheBuilder, CacheStats, Hit, Lookup, PutOptions}
 pub use larder_core::cache::*;
 pub use load::{LoadError, LoadOptions, Loaded};
 pub use memory::{MemoryCache, MemoryCacheBuilder};
+#[cfg(feature = "redis")]
+pub use redis::{RedisCache, RedisCacheBuilder};
 pub use tags::{Tag, TagError, Tagged, TaggedCodec, Tags};
 pub use tiered::{Tiered, TieredBuilder};
 pub use weight::Weight;

@@ -14,6 +14,16 @@ use larder_testkit::{Need, Place, Subject, subjects};
 
 use crate::Candidate;
 
+#[cfg(feature = "redis")]
+#[path = "redis.rs"]
+mod redis;
+#[cfg(not(feature = "redis"))]
+mod redis {
+    pub(super) fn all() -> Vec<super::Candidate<super::SharedTier<super::Bytes>>> {
+        Vec::new()
+    }
+}
+
 type Make = fn(ManualClock, u64) -> Result<SharedTier<Bytes>, BoxError>;
 
 pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
@@ -59,6 +69,7 @@ pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
         Subject::new("memory-uri", || Ok(Place::new(|| larder::open_cache("memory:")))).into(),
     );
     all.extend(wrappers.map(|(name, make)| subject(name, make).into()));
+    all.extend(redis::all());
     all
 }
 

@@ -18,6 +18,7 @@ use crate::output::Output;
 use crate::payload::in_background;
 use crate::progress;
 use crate::scratch::Scratch;
+use crate::stores;
 
 /// How long the raw disk is measured at most.
 const BASELINE_MAX: Duration = Duration::from_secs(5);
@@ -28,7 +29,10 @@ const BASELINE_FILE_MAX: u64 = 1 << 30;
 pub(crate) async fn run(args: BenchArgs, output: &mut Output) -> Result<(), Exit> {
     let scratch = Scratch::at(&args.uri, "bench")?;
     if args.baseline && scratch.folder().is_none() {
-        return Err(Exit::usage(format!("--baseline needs a folder: {} has none", args.uri)));
+        return Err(Exit::usage(format!(
+            "--baseline needs a folder: {} has none",
+            stores::shown(&args.uri)
+        )));
     }
     let size = usize::try_from(args.size).unwrap_or(usize::MAX);
     let mut payload = vec![0; size];
@@ -37,6 +41,7 @@ pub(crate) async fn run(args: BenchArgs, output: &mut Output) -> Result<(), Exit
     let load = Load::open(&scratch.uri()?, &args, &payload).await?;
     let measured = measure(&load, &args, &payload, scratch.folder()).await;
     load.close().await?;
+    scratch.clear().await?;
 
     let baseline = match scratch.folder() {
         Some(folder) if args.baseline => {

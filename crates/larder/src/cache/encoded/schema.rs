@@ -46,13 +46,7 @@ impl Schema {
     /// # Errors
     /// [`SchemaError`] for a namespace that is empty, too long or not plain text.
     pub fn new(namespace: &str, name: &str, version: u32) -> Result<Self, SchemaError> {
-        if namespace.is_empty() || namespace.len() > NAMESPACE_BYTES_MAX {
-            return Err(SchemaError::NamespaceLength { len: namespace.len() });
-        }
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-        if let Some(at) = namespace.bytes().position(|byte| !plain(byte)) {
-            return Err(SchemaError::NamespaceCharacter { at });
-        }
+        check_namespace(namespace)?;
         let fingerprint = rapidhash_v3(format!("{name}\0{version}").as_bytes());
         Ok(Self { fingerprint, prefix: format!("{namespace}:{fingerprint:016x}:") })
     }
@@ -75,6 +69,19 @@ impl Schema {
         let digest = format!("{}#{:016x}{:016x}", self.prefix, halves[0], halves[1]);
         let key = Key::new(digest.as_str()).unwrap_or_else(|_| key.to_key());
         Place { key, digested: true }
+    }
+}
+
+/// Checks that `namespace` can stand in front of keys: it has no colon, which ends it, and nothing
+/// that a pattern of a store would mean otherwise.
+pub(in crate::cache) fn check_namespace(namespace: &str) -> Result<(), SchemaError> {
+    if namespace.is_empty() || namespace.len() > NAMESPACE_BYTES_MAX {
+        return Err(SchemaError::NamespaceLength { len: namespace.len() });
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    match namespace.bytes().position(|byte| !plain(byte)) {
+        Some(at) => Err(SchemaError::NamespaceCharacter { at }),
+        None => Ok(()),
     }
 }
 

@@ -1,0 +1,169 @@
+//! The real binary with a cache tier in a private Redis server.
+//!
+//! Without the program `redis-server` the tests are ignored and listed as such; with
+//! `LARDER_TEST_REQUIRE=redis` (or `all`) they fail instead.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, watches a real process, and says where it is"
+)]
+
+mod support;
+
+use std::process::ExitCode;
+
+use larder_testkit::service::RedisServer;
+use libtest_mimic::{Arguments, Failed, Trial};
+use support::{Call, Daemon, run, run_with};
+
+const TESTS: &[(&str, fn())] = &[
+    ("an_entry_is_put_found_and_removed", entry),
+    ("check_tries_every_law_and_leaves_nothing", check),
+    ("bench_leaves_nothing", bench),
+    ("a_password_is_nowhere_in_what_is_said", password),
+    ("a_daemon_shares_its_second_tier", shared_tier),
+    ("a_daemon_starts_and_serves_without_the_server", without_server),
+];
+
+fn main() -> ExitCode {
+    let missing = RedisServer::missing();
+    let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
+    let required = required.split(',').any(|word| matches!(word.trim(), "all" | "redis"));
+    let trials = TESTS.iter().map(|(name, test)| {
+        let missing = missing.clone();
+        let ignored = missing.is_some() && !required;
+        let run = move || {
+            if let Some(why) = missing {
+                return Err(Failed::from(why));
+            }
+            test();
+            Ok(())
+        };
+        Trial::test(*name, run).with_ignored_flag(ignored)
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// How many keys the database holds.
+fn size(server: &RedisServer) -> String {
+    server.command("DBSIZE").unwrap()
+}
+
+fn entry() {
+    let server = RedisServer::start().unwrap();
+    let uri = format!("{}?namespace=cli", server.uri(0));
+    run_with(&["cache", "put", &uri, "k", "-", "--ttl", "1min"], b"payload").ok();
+    assert_eq!(run(&["cache", "get", &uri, "k"]).ok().stdout, b"payload");
+    assert!(run(&["cache", "stat", &uri, "k"]).ok().text().contains("size=7 fresh ttl="));
+    run(&["cache", "rm", &uri, "k"]).ok();
+    run(&["cache", "get", &uri, "k"]).fails(3, "no entry");
+}
+
+fn check() {
+    let server = RedisServer::start().unwrap();
+    server.command("SET larder:mine untouched").unwrap();
+    let ran = run(&["check", &server.uri(0), "--contract", "cache", "--json"]).ok();
+    let last = ran.objects().pop().unwrap();
+    assert_eq!(last["broken"], 0);
+    assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    assert_eq!(size(&server), ":1\r\n", "keys were left or taken");
+}
+
+fn bench() {
+    let server = RedisServer::start().unwrap();
+    let words = ["--contract", "cache", "--seconds", "1", "--concurrency", "2", "--size", "100"];
+    run(&[&["bench", &server.uri(0)], &words[..]].concat()).ok();
+    assert_eq!(size(&server), ":0\r\n");
+}
+
+fn password() {
+    let server = RedisServer::start_with(&["--requirepass", "hush"]).unwrap();
+    let at = |login: &str| format!("redis://{login}@127.0.0.1:{}/0", server.port());
+    let wrong = at(":hush-not");
+    for words in [
+        &["cache", "get", &wrong, "k"][..],
+        &["check", &wrong, "--contract", "cache"],
+        &["bench", &wrong, "--contract", "cache", "--seconds", "1"],
+        &["cache", "get", &at(":hush%"), "k"],
+        &["cache", "get", &at("me:hu?sh"), "k"],
+    ] {
+        let ran = run(words);
+        assert_ne!(ran.code, 0);
+        assert!(!ran.stderr.contains("hu"), "{}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
+    let right = at(":hush");
+    run(&["cache", "get", &wrong, "k"]).fails(5, "WRONGPASS");
+    let ran = run(&["cache", "get", &right, "k"]);
+    assert!(!ran.stderr.contains("hush"), "{}", ran.stderr);
+    ran.fails(3, "no entry");
+    let ran = run(&["check", &right, "--contract", "cache", "--json"]).ok();
+    assert!(!ran.text().contains("hush"));
+}
+
+/// A daemon with memory over a server.
+fn daemon(folder: &std::path::Path, server: &RedisServer) -> Daemon {
+    Daemon::configured(
+        folder,
+        &format!(
+            r#"
+            [cache.default]
+            l1 = "memory:?capacity=1MiB"
+            l2 = "{}?namespace=shop&timeout=500ms"
+            [spool.default]
+            l1 = "memory:"
+            [consensus]
+            uri = "memory:"
+            "#,
+            server.uri(0)
+        ),
+    )
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(test);
+}
+
+fn shared_tier() {
+    let server = RedisServer::start().unwrap();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [one, two] = [daemon(folders[0].path(), &server), daemon(folders[1].path(), &server)];
+    block_on(async {
+        let put = one.call(Call::put("/v1/cache/default/k", "hello")).await;
+        assert_eq!(put.status, 204);
+        assert_eq!(put.header("larder-outcome"), Some("l1=done, l2=done"));
+        for source in ["l2", "l1"] {
+            let got = two.call(Call::get("/v1/cache/default/k")).await;
+            assert_eq!((got.status.as_u16(), &got.body[..]), (200, &b"hello"[..]));
+            assert_eq!(got.header("larder-source"), Some(source));
+        }
+    });
+}
+
+fn without_server() {
+    let server = RedisServer::start().unwrap();
+    server.kill();
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = daemon(folder.path(), &server);
+    block_on(async {
+        let put = daemon.call(Call::put("/v1/cache/default/k", "hello")).await;
+        assert_eq!(put.status, 204);
+        assert_eq!(put.header("larder-outcome"), Some("l1=done, l2=failed"));
+        let got = daemon.call(Call::get("/v1/cache/default/k")).await;
+        assert_eq!(got.header("larder-source"), Some("l1"));
+        assert_eq!(daemon.call(Call::get("/v1/cache/default/none")).await.status, 404);
+        server.restart().unwrap();
+        for turn in 0.. {
+            let put = daemon.call(Call::put("/v1/cache/default/k", "again")).await;
+            assert_eq!(put.status, 204);
+            if put.header("larder-outcome") == Some("l1=done, l2=done") {
+                break;
+            }
+            assert!(turn < 200, "the server was not found again");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+}

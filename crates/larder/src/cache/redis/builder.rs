@@ -1,0 +1,168 @@
+//! From an address to a cache in Redis.
+
+use std::fmt;
+use std::time::Duration;
+
+use larder_core::{SharedClock, SystemClock};
+
+use super::RedisCache;
+use crate::address::{Address, AddressError};
+use crate::cache::encoded::check_namespace;
+use crate::driver::redis::{Endpoint, Link};
+use crate::registry::OpenError;
+
+/// The settings of a [`RedisCache`].
+#[derive(Clone)]
+pub struct RedisCacheBuilder {
+    endpoint: Endpoint,
+    namespace: String,
+    timeout: Duration,
+    pub(super) value_bytes_max: u64,
+    pub(super) label: String,
+    pub(super) clock: SharedClock,
+}
+
+/// What an address may say besides the server.
+const PARAMETERS: [&str; 3] = ["namespace", "timeout", "max_value"];
+
+impl RedisCacheBuilder {
+    /// The namespace of an address that names none.
+    pub const NAMESPACE: &'static str = "larder";
+    /// The time limit of a call, of an address that states none.
+    pub const TIMEOUT: Duration = Duration::from_secs(1);
+    /// The largest value, of an address that states none: 65 MiB, which has room for the largest
+    /// record of [`Encoded`](crate::cache::Encoded).
+    pub const VALUE_BYTES_MAX: u64 = 65 << 20;
+    /// What the server itself takes, less what stands in front of a value.
+    const SERVER_BYTES_MAX: u64 = (512 << 20) - 1024;
+
+    pub(crate) fn of(mut address: Address) -> Result<Self, AddressError> {
+        let endpoint = Endpoint::of(&address)?;
+        let namespace = address.take("namespace").unwrap_or_else(|| Self::NAMESPACE.to_owned());
+        if check_namespace(&namespace).is_err() {
+            return Err(AddressError::BadValue {
+                name: "namespace".into(),
+                value: namespace,
+                expected: "1 to 128 letters, digits, -, _, . and /",
+            });
+        }
+        let timeout = address.take_duration("timeout")?;
+        let timeout = timeout.unwrap_or(Self::TIMEOUT);
+        if timeout.is_zero() || timeout > Self::TIMEOUT_MAX {
+            return Err(AddressError::BadValue {
+                name: "timeout".into(),
+                value: format!("{timeout:?}"),
+                expected: "between 1us and 1h",
+            });
+        }
+        let value_bytes_max = address.take_bytes("max_value")?.unwrap_or(Self::VALUE_BYTES_MAX);
+        if value_bytes_max > Self::SERVER_BYTES_MAX {
+            return Err(AddressError::BadValue {
+                name: "max_value".into(),
+                value: value_bytes_max.to_string(),
+                expected: "a size below 512MiB, which is what Redis takes",
+            });
+        }
+        address.finish(&PARAMETERS)?;
+        Ok(Self {
+            endpoint,
+            namespace,
+            timeout,
+            value_bytes_max,
+            label: String::from("redis"),
+            clock: SystemClock::shared(),
+        })
+    }
+
+    const TIMEOUT_MAX: Duration = Duration::from_hours(1);
+
+    /// The name in metrics and source paths. Default: `redis`.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// What decides about expiry. Default: the system clock.
+    #[must_use]
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Connects, so that what is wrong shows now.
+    ///
+    /// # Errors
+    /// [`OpenError::Unavailable`]: no server there, wrong password, no such database, a server that
+    /// is still loading. Its source says whether repeating helps. After at most three seconds.
+    ///
+    /// # Cancel safety
+    /// Dropping the future harms nothing.
+    pub async fn open(self) -> Result<RedisCache, OpenError> {
+        let cache = self.attach();
+        cache.link.open().await?;
+        Ok(cache)
+    }
+
+    /// The cache without having connected: the first call does, and until the server is there
+    /// every call fails.
+    ///
+    /// For a second tier, which must not keep a service from starting.
+    pub fn attach(self) -> RedisCache {
+        let link = Link::new(self.endpoint.clone(), self.timeout);
+        let prefix = format!("{}:", self.namespace);
+        RedisCache::over(link, prefix, self)
+    }
+}
+
+impl fmt::Debug for RedisCacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisCacheBuilder")
+            .field("endpoint", &self.endpoint)
+            .field("namespace", &self.namespace)
+            .field("timeout", &self.timeout)
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder(text: &str) -> Result<RedisCacheBuilder, AddressError> {
+        RedisCacheBuilder::of(text.parse()?)
+    }
+
+    #[test]
+    fn an_address_says_namespace_limit_and_size() {
+        let built = builder("redis://h/1?namespace=shop.v2&timeout=50ms&max_value=1MiB").unwrap();
+        let limits = (built.timeout, built.value_bytes_max);
+        assert_eq!(limits, (Duration::from_millis(50), 1 << 20));
+        assert_eq!(built.namespace, "shop.v2");
+        let built = builder("redis://h").unwrap();
+        assert_eq!((built.namespace.as_str(), built.timeout), ("larder", Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_an_address_cannot_say_is_refused() {
+        for bad in [
+            "namespace=",
+            "namespace=a:b",
+            "namespace=a*",
+            "timeout=0s",
+            "timeout=2h",
+            "timeout=5",
+            "max_value=1GiB",
+            "prefix=x",
+        ] {
+            assert!(builder(&format!("redis://h?{bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_printed_builder_has_no_password() {
+        let printed = format!("{:?}", builder("redis://me:secret@h").unwrap());
+        assert!(!printed.contains("secret") && !printed.contains("me:"), "{printed}");
+    }
+}

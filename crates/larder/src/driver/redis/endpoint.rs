@@ -1,0 +1,141 @@
+//! Which server, and as whom.
+
+use std::fmt;
+
+use crate::address::{Address, AddressError};
+
+/// A database of a Redis server, and how to introduce oneself there.
+///
+/// Shown without user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) db: u32,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+}
+
+const PORT: u16 = 6379;
+
+impl Endpoint {
+    /// The place of `redis://[[USER][:PASSWORD]@]HOST[:PORT][/DB]`.
+    ///
+    /// The place is decoded already, so that a user's name cannot have a colon; a password can have
+    /// anything.
+    pub(crate) fn of(address: &Address) -> Result<Self, AddressError> {
+        // Never with the place in it: it may hold a password.
+        let bad = |problem| AddressError::BadPlace { scheme: address.scheme().into(), problem };
+        let server = "has to name a server, as in redis://127.0.0.1:6379/0";
+        let rest = address.place().strip_prefix("//").ok_or_else(|| bad(server))?;
+        let (login, rest) = match rest.rsplit_once('@') {
+            Some((login, rest)) => (Some(login), rest),
+            None => (None, rest),
+        };
+        let (at, db) = rest.split_once('/').unwrap_or((rest, ""));
+        let db = if db.is_empty() { Ok(0) } else { number(db) };
+        let db = db.map_err(|()| bad("has to end in the number of a database, as in /0"))?;
+        let (host, port) = split_port(at);
+        let port = port.map_or(Ok(PORT), number);
+        let port = port.map_err(|()| bad("has a port that is not a number below 65536"))?;
+        if host.is_empty() || host.contains(['/', '@']) {
+            return Err(bad(server));
+        }
+        let (user, password) = match login.map(|login| login.split_once(':')) {
+            None => (None, None),
+            Some(Some((user, password))) => (given(user), given(password)),
+            Some(None) => return Err(bad("has a user without a password: write user:password@")),
+        };
+        if user.is_some() && password.is_none() {
+            return Err(bad("has a user without a password: write user:password@"));
+        }
+        Ok(Self { host: host.to_owned(), port, db, user, password })
+    }
+}
+
+/// A number in digits only: no sign, no blanks.
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, ()> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or(())
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Host and port; the host may be an address of IPv6 in brackets.
+fn split_port(at: &str) -> (&str, Option<&str>) {
+    if let Some((host, rest)) = at.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (host, rest.strip_prefix(':'));
+    }
+    match at.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (at, None),
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, db, .. } = self;
+        if host.contains(':') {
+            write!(f, "redis://[{host}]:{port}/{db}")
+        } else {
+            write!(f, "redis://{host}:{port}/{db}")
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(text: &str) -> Result<Endpoint, AddressError> {
+        Endpoint::of(&text.parse::<Address>()?)
+    }
+
+    #[test]
+    fn every_part_but_the_host_has_a_default() {
+        let table = [
+            ("redis://h", "redis://h:6379/0", None, None),
+            ("redis://h/", "redis://h:6379/0", None, None),
+            ("redis://h:1/15", "redis://h:1/15", None, None),
+            ("redis://[::1]:7/2", "redis://[::1]:7/2", None, None),
+            ("redis://:pw@h", "redis://h:6379/0", None, Some("pw")),
+            ("redis://me:p%40w/%3F@h:1", "redis://h:1/0", Some("me"), Some("p@w/?")),
+            ("redis://me:a:b@h", "redis://h:6379/0", Some("me"), Some("a:b")),
+        ];
+        for (text, shown, user, password) in table {
+            let endpoint = endpoint(text).unwrap();
+            assert_eq!(endpoint.to_string(), shown, "{text}");
+            assert_eq!((endpoint.user.as_deref(), endpoint.password.as_deref()), (user, password));
+        }
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused_without_showing_it() {
+        let bad = [
+            "redis:",
+            "redis:secret",
+            "redis://",
+            "redis://:secret@",
+            "redis://me:secret@/0",
+            "redis://me:secret@h:port",
+            "redis://me:secret@h:65536",
+            "redis://me:secret@h:+1",
+            "redis://me:secret@h/zero",
+            "redis://me:secret@h/0/1",
+            "redis://secret@h",
+            "redis://secret:@h",
+        ];
+        for text in bad {
+            let error = endpoint(text).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}
