@@ -43,6 +43,10 @@ pub enum Need {
     PayloadLimit,
     /// A place with tight bounds can be made.
     TightPlace,
+    /// The place can be opened with its gate closed, and with it open again.
+    Gate,
+    /// What the place holds can be damaged while it is closed.
+    Damage,
 }
 
 impl Need {
@@ -55,6 +59,8 @@ impl Need {
             Self::SecondOpen => "second-open",
             Self::PayloadLimit => "payload-limit",
             Self::TightPlace => "tight-place",
+            Self::Gate => "gate",
+            Self::Damage => "damage",
         }
     }
 
@@ -67,6 +73,10 @@ impl Need {
             Self::SecondOpen => "the place admits one opened store at a time",
             Self::PayloadLimit => "the largest payload that is taken is known",
             Self::TightPlace => "a place with small bounds can be made",
+            Self::Gate => {
+                "the place can be opened with its gate closed, such as by a limit that cannot be met"
+            }
+            Self::Damage => "what the place holds can be damaged while it is closed",
         }
     }
 
@@ -78,6 +88,8 @@ impl Need {
         Self::SecondOpen,
         Self::PayloadLimit,
         Self::TightPlace,
+        Self::Gate,
+        Self::Damage,
     ];
 }
 

@@ -51,7 +51,7 @@ pub use contract::Contract;
 pub use fault::Unreliable;
 pub use law::{Law, LawRun, Need};
 pub use markdown::laws_markdown;
-pub use place::{Place, Subject};
+pub use place::{Harm, Place, Subject};
 pub use random::Random;
 pub use stage::Stage;
 pub use violation::{Verdict, Violation, same_bytes};

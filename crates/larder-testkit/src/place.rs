@@ -12,13 +12,30 @@ use crate::{Contract, Need};
 
 type Opening<S> = Pin<Box<dyn Future<Output = Result<S, BoxError>> + Send + 'static>>;
 
+type Open<S> = Arc<dyn Fn() -> Opening<S> + Send + Sync>;
+
+type DoHarm = dyn Fn(Harm<'_>) -> Result<(), BoxError> + Send + Sync;
+
+/// What is done to a place while it is closed.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_enums, reason = "a backend has to answer to each")]
+pub enum Harm<'a> {
+    /// A part of what it holds goes missing as a whole, such as a file, and another part does not. There
+    /// are 3 MiB.
+    Loss,
+    /// A bit of these bytes, which are a payload, is no longer what it was.
+    Rot(&'a [u8]),
+}
+
 /// A place that a store can be opened at: a folder, a schema, a piece of memory.
 ///
 /// Opening it again after the store was closed finds what was there, if the subject offers
 /// [`Need::Reopen`].
 #[derive(Clone)]
 pub struct Place<S> {
-    open: Arc<dyn Fn() -> Opening<S> + Send + Sync>,
+    open: Open<S>,
+    open_shut: Option<Open<S>>,
+    harm: Option<Arc<DoHarm>>,
     clock: Option<ManualClock>,
     payload_max: Option<u64>,
     kept: Vec<Arc<dyn Any + Send + Sync>>,
@@ -31,11 +48,36 @@ impl<S: Contract> Place<S> {
         F: Future<Output = Result<S, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let open = move || -> Opening<S> {
-            let opening = open();
-            Box::pin(async move { opening.await.map_err(Into::into) })
-        };
-        Self { open: Arc::new(open), clock: None, payload_max: None, kept: Vec::new() }
+        Self {
+            open: boxed(open),
+            open_shut: None,
+            harm: None,
+            clock: None,
+            payload_max: None,
+            kept: Vec::new(),
+        }
+    }
+
+    /// The same place, which `open` opens with its gate closed for a reason that can pass, and does not
+    /// pass while it is open in that way; see [`Need::Gate`].
+    #[must_use]
+    pub fn with_closed_gate<F, E>(mut self, open: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<S, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.open_shut = Some(boxed(open));
+        self
+    }
+
+    /// The same place, which `harm` damages; see [`Need::Damage`].
+    #[must_use]
+    pub fn with_harm(
+        mut self,
+        harm: impl Fn(Harm<'_>) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.harm = Some(Arc::new(harm));
+        self
     }
 
     /// The same place, with the clock that its stores use; see [`Need::Clock`].
@@ -64,6 +106,20 @@ impl<S: Contract> Place<S> {
         (self.open)().await
     }
 
+    pub(crate) async fn open_shut(&self) -> Result<S, BoxError> {
+        match &self.open_shut {
+            Some(open) => open().await,
+            None => Err("the place offers a gate but cannot be opened with it closed".into()),
+        }
+    }
+
+    pub(crate) fn harm(&self, harm: Harm<'_>) -> Result<(), BoxError> {
+        match &self.harm {
+            Some(does) => does(harm),
+            None => Err("the place offers damage but cannot be damaged".into()),
+        }
+    }
+
     pub(crate) const fn clock(&self) -> Option<&ManualClock> {
         self.clock.as_ref()
     }
@@ -71,6 +127,17 @@ impl<S: Contract> Place<S> {
     pub(crate) const fn payload_max(&self) -> Option<u64> {
         self.payload_max
     }
+}
+
+fn boxed<S, F, E>(open: impl Fn() -> F + Send + Sync + 'static) -> Open<S>
+where
+    F: Future<Output = Result<S, E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    Arc::new(move || {
+        let opening = open();
+        Box::pin(async move { opening.await.map_err(Into::into) })
+    })
 }
 
 impl<S> fmt::Debug for Place<S> {

@@ -9,7 +9,7 @@ use larder_core::clock::random_u64;
 use larder_core::error::chain;
 use larder_core::{BoxError, Clock, ManualClock, SpoolId, SystemClock, Timestamp};
 
-use crate::{Contract, Place, Random, Violation};
+use crate::{Contract, Harm, Place, Random, Violation};
 
 /// One law's view of a place: it opens the store, moves its clock and hands out ids and keys that
 /// nobody else has.
@@ -65,6 +65,28 @@ impl<S: Contract> Stage<S> {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Closes `store` and opens the place with its gate closed; for laws that need
+    /// [`Need::Gate`](crate::Need::Gate).
+    ///
+    /// # Errors
+    /// A violation when closing or opening failed.
+    pub async fn reopen_shut(&self, store: S) -> Result<S, Violation> {
+        store.close().await.map_err(|error| refused("the store did not close", &*error))?;
+        let opened = self.place.open_shut().await;
+        opened.map_err(|error| refused("the place did not open with its gate closed", &*error))
+    }
+
+    /// Closes `store`, does the place some harm and opens it again; for laws that need
+    /// [`Need::Damage`](crate::Need::Damage).
+    ///
+    /// # Errors
+    /// A violation when closing or opening failed.
+    pub async fn reopen_harmed(&self, store: S, harm: Harm<'_>) -> Result<S, Violation> {
+        store.close().await.map_err(|error| refused("the store did not close", &*error))?;
+        self.place.harm(harm).map_err(|error| refused("no harm was done", &*error))?;
+        self.open().await
     }
 
     pub(crate) const fn seed(&self) -> u64 {

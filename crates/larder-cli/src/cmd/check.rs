@@ -42,24 +42,29 @@ pub(crate) async fn run(args: CheckArgs, output: &mut Output) -> Result<(), Exit
 
 fn spool(args: &CheckArgs, scratch: Arc<Scratch>) -> Subject<SharedSpool> {
     let open = |uri: String| {
-        Place::new(move || {
+        move || {
             let uri = uri.clone();
             async move { larder::open_spool(&uri).await }
-        })
+        }
     };
     if scratch.folder().is_none() {
-        return whole(args, open(args.uri.clone()), &args.uri, "memory:");
+        return whole(args, Place::new(open(args.uri.clone())), &args.uri, "memory:");
     }
+    // More has to be free than there is: the gate is closed.
+    let place = move |uri: String| {
+        let shut = format!("{uri}&min_free_space=100%25");
+        Place::new(open(uri)).with_closed_gate(open(shut))
+    };
     let tight = Arc::clone(&scratch);
     Subject::new(&args.uri, move || {
-        let place = open(room(&scratch, Some(PAYLOAD))?).keeping(Arc::clone(&scratch));
+        let place = place(room(&scratch, Some(PAYLOAD))?).keeping(Arc::clone(&scratch));
         Ok(place.with_payload_max(PAYLOAD_MAX))
     })
     .with_tight_place(move || {
-        let place = open(room(&tight, Some(TIGHT))?).keeping(Arc::clone(&tight));
+        let place = place(room(&tight, Some(TIGHT))?).keeping(Arc::clone(&tight));
         Ok(place.with_payload_max(TIGHT_PAYLOAD_MAX))
     })
-    .offering([Need::Reopen, Need::SecondOpen, Need::PayloadLimit])
+    .offering([Need::Reopen, Need::SecondOpen, Need::PayloadLimit, Need::Gate])
 }
 
 fn consensus(args: &CheckArgs, scratch: Arc<Scratch>) -> Subject<SharedConsensus> {

@@ -8,6 +8,7 @@ mod care;
 mod concurrency;
 mod deadline;
 mod enumerate;
+mod gate;
 mod gather;
 mod limits;
 mod listing;
@@ -29,6 +30,7 @@ pub(super) const THEMES: &[&[Law<SharedSpool>]] = &[
     model::LAWS,
     concurrency::LAWS,
     care::LAWS,
+    gate::LAWS,
     reopen::LAWS,
     shutdown::LAWS,
 ];

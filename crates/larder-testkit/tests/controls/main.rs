@@ -5,6 +5,7 @@
 
 mod cache;
 mod consensus;
+mod gate;
 mod spool;
 
 use larder_testkit::{CheckOptions, Contract, Outcome, Subject, check};

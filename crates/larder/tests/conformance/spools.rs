@@ -1,10 +1,12 @@
 //! Every spool.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use larder::registry::OpenError;
-use larder::{AddressError, MemorySpool, SharedSpool};
-use larder_testkit::{Need, Place, Subject, subjects};
+use larder::{AddressError, BoxError, MemorySpool, SharedSpool};
+use larder_testkit::{Harm, Need, Place, Subject, subjects};
 
 use crate::Candidate;
 
@@ -23,23 +25,48 @@ pub(crate) fn all() -> Vec<Candidate<SharedSpool>> {
 
 /// The embedded engine in a temporary folder.
 fn log() -> Candidate<SharedSpool> {
-    let subject = Subject::new("log", || place("max_payload=4MiB", 4 << 20))
+    // Several segments, so that not everything is lost with one.
+    let subject = Subject::new("log", || place("max_payload=4MiB&segment=1MiB", 4 << 20))
         .with_tight_place(|| place("max_bytes=1MiB&max_entries=64&max_payload=256KiB", 256 << 10))
-        .offering([Need::Reopen, Need::SecondOpen, Need::PayloadLimit]);
+        .offering([Need::Reopen, Need::SecondOpen, Need::PayloadLimit, Need::Gate, Need::Damage]);
     Candidate { subject, missing: missing() }
 }
 
-fn place(
-    parameters: &str,
-    payload_max: u64,
-) -> Result<Place<SharedSpool>, larder_core::error::BoxError> {
+fn place(parameters: &str, payload_max: u64) -> Result<Place<SharedSpool>, BoxError> {
     let folder = tempfile::tempdir()?;
-    let uri = format!("log:{}?{parameters}", folder.path().display());
-    let open = move || {
-        let uri = uri.clone();
-        async move { larder::open_spool(&uri).await }
+    let path = folder.path().to_path_buf();
+    let uri = format!("log:{}?{parameters}", path.display());
+    // More has to be free than there is.
+    let shut = format!("{uri}&min_free_space=100%25");
+    let open = |uri: String| {
+        move || {
+            let uri = uri.clone();
+            async move { larder::open_spool(&uri).await }
+        }
     };
-    Ok(Place::new(open).with_payload_max(payload_max).keeping(folder))
+    let place = Place::new(open(uri)).with_closed_gate(open(shut));
+    Ok(place
+        .with_harm(move |harm| do_harm(&path, harm))
+        .with_payload_max(payload_max)
+        .keeping(folder))
+}
+
+/// Loses the first segment, or flips a bit of a payload, in a folder that nobody has open.
+fn do_harm(folder: &Path, harm: Harm<'_>) -> Result<(), BoxError> {
+    let payload = match harm {
+        Harm::Loss => return Ok(fs::remove_file(folder.join("seg-0000000000000001.log"))?),
+        Harm::Rot(payload) => payload,
+    };
+    for file in fs::read_dir(folder)? {
+        let path = file?.path();
+        let mut bytes = fs::read(&path)?;
+        let Some(at) = bytes.windows(payload.len()).position(|window| window == payload) else {
+            continue;
+        };
+        bytes[at + payload.len() / 2] ^= 1;
+        return Ok(fs::write(&path, bytes)?);
+    }
+    Err("no file holds the payload".into())
 }
 
 /// Whether this build has the embedded engine at all.
