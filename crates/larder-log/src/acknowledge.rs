@@ -50,10 +50,15 @@ impl Shared {
                 Some((damage.segment, open.file.size().ok()?.max(FRAMES_START)))
             })
             .collect();
-        if !lost.is_empty() || !kept_short.is_empty() {
+        let unread = damage.iter().filter(|damage| damage.what == DamageKind::Unidentified);
+        let unread: Vec<(u64, u64)> =
+            unread.map(|damage| (damage.segment, damage.offset)).collect();
+        if !lost.is_empty() || !kept_short.is_empty() || !unread.is_empty() {
             let stored = self.manifest().replace(&*self.io, &self.dir, |manifest| {
                 manifest.segments.retain(|listed| !lost.contains(&listed.id));
                 manifest.void.extend(&lost);
+                manifest.accepted.extend(&unread);
+                manifest.forget_accepted();
                 for listed in &mut manifest.segments {
                     if let Some((_, len)) = kept_short.iter().find(|(id, _)| *id == listed.id)
                         && listed.end != 0
@@ -66,7 +71,7 @@ impl Shared {
                 Error::io("list the segments of", &self.dir, fault.into_error())
             })?;
         }
-        self.damage.retain(|damage| !damage.what.is_structural());
+        self.damage.accept();
         self.health.acknowledge_structural();
         Ok(())
     }

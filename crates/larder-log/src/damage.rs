@@ -10,8 +10,11 @@ use crate::Slot;
 pub enum DamageKind {
     /// The payload of one entry fails its checksum.
     Payload,
-    /// A stretch in which no record header can be read: what it held is unknown.
+    /// A stretch in which no record header can be read: what it held is unknown. An older version of
+    /// what was replaced or deleted there may be shown.
     Unidentified,
+    /// Such a stretch that was acknowledged.
+    Accepted,
     /// The header block of a segment; its records were read nevertheless.
     SegmentHeader,
     /// The footer of a segment, or its seal; the segment was read as a whole instead.
@@ -31,11 +34,13 @@ pub enum DamageKind {
 }
 
 impl DamageKind {
-    /// Whether it concerns whole files: then the log takes no puts until it is acknowledged.
+    /// Whether it concerns whole files, or nobody knows what: then the log takes no puts until it is
+    /// acknowledged.
     pub fn is_structural(self) -> bool {
         match self {
-            Self::Payload | Self::Unidentified | Self::SegmentHeader | Self::Footer => false,
-            Self::Vanished
+            Self::Payload | Self::Accepted | Self::SegmentHeader | Self::Footer => false,
+            Self::Unidentified
+            | Self::Vanished
             | Self::CutShort
             | Self::Foreign
             | Self::Misplaced
@@ -50,6 +55,7 @@ impl std::fmt::Display for DamageKind {
         f.write_str(match self {
             Self::Payload => "payload fails its checksum",
             Self::Unidentified => "unreadable records",
+            Self::Accepted => "unreadable records, acknowledged",
             Self::SegmentHeader => "unreadable segment header, its records were read",
             Self::Footer => "unreadable segment footer, the segment was read instead",
             Self::Vanished => "segment file is missing",
@@ -105,8 +111,10 @@ impl DamageList {
     pub(crate) fn add(&self, damage: Damage) -> bool {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = list.iter().any(|other| {
-            (other.segment, other.offset, other.what)
-                == (damage.segment, damage.offset, damage.what)
+            let accepted =
+                other.what == DamageKind::Accepted && damage.what == DamageKind::Unidentified;
+            (other.segment, other.offset) == (damage.segment, damage.offset)
+                && (other.what == damage.what || accepted)
         });
         if !known && list.len() < PLACES_MAX {
             list.push(damage);
@@ -114,9 +122,13 @@ impl DamageList {
         !known
     }
 
-    /// Drops what `keep` refuses.
-    pub(crate) fn retain(&self, keep: impl FnMut(&Damage) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(keep);
+    /// Drops what is structural; of stretches it stays known that they are unreadable.
+    pub(crate) fn accept(&self) {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for damage in list.iter_mut().filter(|damage| damage.what == DamageKind::Unidentified) {
+            damage.what = DamageKind::Accepted;
+        }
+        list.retain(|damage| !damage.what.is_structural());
     }
 
     pub(crate) fn all(&self) -> Vec<Damage> {

@@ -77,7 +77,7 @@ pub fn dump_with(
     visit(io, path, |visit| match visit {
         Visit::Damage(damage) => take(DumpItem::Damage(damage)),
         Visit::Cancelled(first, last) => take(DumpItem::Cancelled { first, last }),
-        Visit::Torn(0) => {}
+        Visit::Torn(0) | Visit::Mended(_) | Visit::Accepted(..) => {}
         Visit::Torn(bytes) => take(DumpItem::Torn(bytes)),
         Visit::Segment(segment, bytes, sealed, _) => {
             take(DumpItem::Segment { segment, bytes, sealed });

@@ -41,6 +41,7 @@ mod io;
 mod lock;
 mod log;
 mod manifest;
+mod mend;
 mod options;
 mod pace;
 mod reader;

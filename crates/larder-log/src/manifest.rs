@@ -53,6 +53,8 @@ pub(crate) struct Manifest {
     pub(crate) void: Vec<u64>,
     /// Ranges of positions that were given up, and no record may say so: first and last.
     pub(crate) cancelled: Vec<(u64, u64)>,
+    /// Unreadable stretches that were acknowledged: segment and offset.
+    pub(crate) accepted: Vec<(u64, u64)>,
 }
 
 /// Why there is no manifest.
@@ -67,7 +69,8 @@ pub(crate) enum ManifestFault {
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let lists = self.segments.len() * ENTRY_LEN + self.void.len() * 8;
-        let len = FIXED_LEN + lists + self.cancelled.len() * 16 + 4;
+        let pairs = self.cancelled.len() + self.accepted.len();
+        let len = FIXED_LEN + lists + pairs * 16 + 4;
         let mut out = Vec::with_capacity(len);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -94,7 +97,7 @@ impl Manifest {
         for id in &self.void {
             out.extend_from_slice(&id.to_le_bytes());
         }
-        for (first, last) in &self.cancelled {
+        for (first, last) in self.cancelled.iter().chain(&self.accepted) {
             out.extend_from_slice(&first.to_le_bytes());
             out.extend_from_slice(&last.to_le_bytes());
         }
@@ -123,14 +126,18 @@ impl Manifest {
             return damaged;
         }
         let number = |at: usize| u64::from_le_bytes(take(bytes, at));
+        let pair = |at: usize| (number(at), number(at + 8));
         let segments = u32::from_le_bytes(take(bytes, PREFIX_LEN + 32)) as usize;
         let void = u32::from_le_bytes(take(bytes, PREFIX_LEN + 36)) as usize;
         let cancelled = u32::from_le_bytes(take(bytes, PREFIX_LEN + 40)) as usize;
         let void_at = FIXED_LEN + segments.saturating_mul(ENTRY_LEN);
         let cancelled_at = void_at.saturating_add(void.saturating_mul(8));
-        if cancelled_at.saturating_add(cancelled.saturating_mul(16)) != crc_at {
-            return damaged;
-        }
+        let accepted_at = cancelled_at.saturating_add(cancelled.saturating_mul(16));
+        // The rest of it.
+        let accepted = match crc_at.checked_sub(accepted_at) {
+            Some(len) if len % 16 == 0 => len / 16,
+            _ => return damaged,
+        };
         Ok(Self {
             store: take(bytes, 16),
             next_segment: number(PREFIX_LEN),
@@ -155,10 +162,17 @@ impl Manifest {
                 })
                 .collect(),
             void: (0..void).map(|i| number(void_at + i * 8)).collect(),
-            cancelled: (0..cancelled)
-                .map(|i| (number(cancelled_at + i * 16), number(cancelled_at + i * 16 + 8)))
-                .collect(),
+            cancelled: (0..cancelled).map(|i| pair(cancelled_at + i * 16)).collect(),
+            accepted: (0..accepted).map(|i| pair(accepted_at + i * 16)).collect(),
         })
+    }
+
+    /// Drops what was acknowledged of segments that are gone.
+    pub(crate) fn forget_accepted(&mut self) {
+        let segments = &self.segments;
+        self.accepted.retain(|(id, _)| segments.iter().any(|listed| listed.id == *id));
+        self.accepted.sort_unstable();
+        self.accepted.dedup();
     }
 
     pub(crate) fn load(io: &dyn Io, dir: &Path) -> Result<Self, ManifestFault> {

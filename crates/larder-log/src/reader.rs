@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 use crate::damage::{Damage, DamageKind};
 use crate::index::Location;
 use crate::io::{Advice, read_full};
+use crate::mend;
 use crate::record::{HEADER_LEN, Header, Kind};
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -105,6 +106,8 @@ enum Found {
     Sound(Bytes),
     /// Not, or no longer, what was written there.
     Unsound,
+    /// The header is so rotten that the record alone does not tell what it was.
+    Headless,
     WouldBlock,
 }
 
@@ -121,7 +124,7 @@ impl Shared {
     }
 
     fn read(&self, slot: Slot, wait: Wait) -> Result<Now, ReadError> {
-        let mut segment_id = 0;
+        let (mut segment_id, mut mended) = (0, false);
         for _ in 0..LOOKS_MAX {
             if self.is_closed() {
                 return Err(ReadError::Closed);
@@ -142,12 +145,21 @@ impl Shared {
             match found {
                 Found::Sound(payload) => return Ok(Now::Ready(Some(payload))),
                 Found::WouldBlock => return Ok(Now::WouldBlock),
-                Found::Unsound if self.is_still_at(slot, &location, &segment) => {
+                // A footer may tell.
+                Found::Headless if !mended && segment.is_sealed() => {
+                    if matches!(wait, Wait::No) {
+                        return Ok(Now::WouldBlock);
+                    }
+                    mended = true;
+                    let frame = (location.offset(), location.offset() + location.frame_len());
+                    self.mend_stretch(&segment, frame);
+                }
+                Found::Unsound | Found::Headless if self.is_still_at(slot, &location, &segment) => {
                     self.report_payload(slot, &location, &segment);
                     return Err(ReadError::Corrupt { slot });
                 }
                 // Replaced or moved while it was read, and its blocks used for something else.
-                Found::Unsound => {}
+                Found::Unsound | Found::Headless => {}
             }
         }
         Err(unsettled(segment_id))
@@ -216,15 +228,24 @@ fn read_frame(
             frame.truncate(read);
         }
     }
-    let sound = Header::decode(&frame, segment.seed).is_some_and(|header| {
+    let is_sound = |header: &Header| {
         header.kind == Kind::Put
             && header.slot == slot
             && header.lsn == location.lsn()
             && frame.len() == HEADER_LEN + header.payload_len as usize
             && crc32c::crc32c(&frame[HEADER_LEN..]) == header.payload_crc
-    });
-    if !sound {
-        return Ok(Found::Unsound);
+    };
+    // What the index says of the record makes up for a rotten byte in its header.
+    match Header::decode(&frame, segment.seed) {
+        Some(header) if !is_sound(&header) => return Ok(Found::Unsound),
+        Some(_) => {}
+        None => {
+            let mut candidates = mend::candidates(&frame, segment.seed);
+            candidates.retain(is_sound);
+            if candidates.len() != 1 {
+                return Ok(Found::Headless);
+            }
+        }
     }
     let mut payload = Bytes::from(frame);
     payload.advance(HEADER_LEN);

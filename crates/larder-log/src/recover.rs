@@ -19,6 +19,7 @@ use crate::footer::{self, Hints};
 use crate::index::Index;
 use crate::io::{File, Io, read_full};
 use crate::manifest::{self, Listed, Manifest, ManifestFault};
+use crate::mend::{self, Mended};
 use crate::record::{self, HEADER_LEN, Header, Kind};
 use crate::recycle::{self, FreeFile};
 use crate::scan::{Event, Frame, scan};
@@ -61,6 +62,8 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Records above the durable mark that were copied into a new segment.
     pub rewritten: u64,
+    /// Records whose headers had one rotten byte, which was put right: nothing is lost.
+    pub mended: u64,
     /// Damaged places of all kinds; [`Log::damaged`](crate::Log::damaged) has them one by one.
     pub corrupt: u64,
     /// Those of them that concern whole files.
@@ -107,6 +110,8 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path, full: bool) -> Result<Opened, O
         free: std::mem::take(&mut inventory.free),
         recovery: Recovery::default(),
         max_lsn: inventory.manifest.next_lsn.max(1) - 1,
+        mended: Vec::new(),
+        accepted: inventory.manifest.accepted.clone(),
     };
     let (mut tails, sealed): (Vec<_>, Vec<_>) =
         inventory.found.into_iter().partition(|found| found.is_tail);
@@ -118,6 +123,7 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path, full: bool) -> Result<Opened, O
         Some(found) => Some(loader.read_tail(found, &manifest).map_err(failed("read"))?),
         None => None,
     };
+    loader.write_mended(&**io, dir, &manifest.store);
     match tail {
         Some(tail) if tail.clean => loader.go_on(dir, &tail, sealed, manifest),
         tail => {
@@ -157,6 +163,7 @@ fn create(io: &dyn Io, dir: &Path) -> Result<Opened, OpenError> {
         segments: vec![listed_active(&header)],
         void: Vec::new(),
         cancelled: Vec::new(),
+        accepted: Vec::new(),
     };
     manifest.store(io, dir).map_err(|fault| failed(fault.into_error()))?;
     let segment = Arc::new(Segment::new(&header, 1, file, FRAMES_START, false));
@@ -197,14 +204,43 @@ struct Loader {
     free: Vec<FreeFile>,
     recovery: Recovery,
     max_lsn: u64,
+    /// Headers that were put right so far in memory only, by segment.
+    mended: Vec<(u64, Vec<(u64, Header)>)>,
+    /// Unreadable stretches that were acknowledged.
+    accepted: Vec<(u64, u64)>,
 }
 
 impl Loader {
+    fn note_mended(&mut self, segment: u64, headers: Vec<(u64, Header)>) {
+        if !headers.is_empty() {
+            self.recovery.mended += headers.len() as u64;
+            self.mended.push((segment, headers));
+        }
+    }
+
+    /// Writes what was put right to where it was rotten: everything that reads it later, and a
+    /// second rotten byte, find it sound. Not being able to is no failure: it is put right again.
+    fn write_mended(&mut self, io: &dyn Io, dir: &Path, store: &[u8; 16]) {
+        for (id, headers) in std::mem::take(&mut self.mended) {
+            let path = segment::path(dir, id);
+            let written = io
+                .open(&path, true)
+                .and_then(|file| mend::write(&*file, record::seed(store, id), &headers));
+            match written {
+                Ok(()) => tracing::warn!(segment = id, records = headers.len(), "mended headers"),
+                Err(error) => tracing::warn!(%error, segment = id, "cannot mend headers"),
+            }
+        }
+    }
+
     fn read_tail(&mut self, found: Found, manifest: &Manifest) -> io::Result<OpenTail> {
         let seed = record::seed(&manifest.store, found.header.id);
         let clean = is_clean(&found, manifest)?;
         let limit = if clean { manifest.clean_end } else { u64::MAX };
         let scan = scan(&*found.file, seed, FRAMES_START, limit)?;
+        let Mended { scan, headers } =
+            mend::scan(&*found.file, seed, scan, found.last_before(), limit)?;
+        self.note_mended(found.header.id, headers);
         for event in &scan.events {
             if let Event::Frame(frame) = event {
                 self.max_lsn = self.max_lsn.max(frame.header.lsn);
@@ -239,7 +275,9 @@ impl Loader {
     }
 
     fn report_range(&mut self, segment: &Segment, from: u64, to: u64) {
-        self.report(segment, (from, to), DamageKind::Unidentified);
+        let accepted = self.accepted.contains(&(u64::from(segment.id), from));
+        let what = if accepted { DamageKind::Accepted } else { DamageKind::Unidentified };
+        self.report(segment, (from, to), what);
     }
 
     fn report(&mut self, segment: &Segment, (from, to): (u64, u64), what: DamageKind) {

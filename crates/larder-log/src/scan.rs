@@ -5,7 +5,7 @@ use std::io;
 
 use crate::io::{File, read_full};
 use crate::record::{
-    ALIGN, Commit, HEADER_LEN, Header, Kind, Seal, decode_abort, decode_delete, take,
+    ALIGN, Commit, HEADER_LEN, Header, Kind, Seal, decode_abort, decode_delete, header_crc, take,
 };
 
 const WINDOW: usize = 1 << 20;
@@ -114,15 +114,32 @@ pub(crate) fn scan(file: &dyn File, seed: u32, from: u64, limit: u64) -> io::Res
 
 /// The frame at `at`, if its header is sound and its payload lies within the limit.
 fn read_frame(window: &mut Window<'_>, seed: u32, at: u64) -> io::Result<Option<Frame>> {
-    let limit = window.limit;
     let bytes = window.get(at, HEADER_LEN)?;
     let Some(header) = Header::decode(bytes, seed) else { return Ok(None) };
     let header_crc = u32::from_le_bytes(take(bytes, 0));
+    finish(window, at, header, header_crc).map(Some)
+}
+
+/// The frame at `at`, whose header is known from elsewhere.
+pub(crate) fn frame_at(
+    file: &dyn File,
+    seed: u32,
+    at: u64,
+    header: Header,
+    limit: u64,
+) -> io::Result<Frame> {
+    let mut window = Window { file, start: 0, bytes: Vec::new(), limit };
+    let header_crc = header_crc(&header.encode(seed));
+    finish(&mut window, at, header, header_crc)
+}
+
+/// Adds to a header what the bytes behind it say.
+fn finish(window: &mut Window<'_>, at: u64, header: Header, header_crc: u32) -> io::Result<Frame> {
     let payload_at = at + HEADER_LEN as u64;
-    if payload_at + u64::from(header.payload_len) > limit {
+    if payload_at + u64::from(header.payload_len) > window.limit {
         // The header is sound but the file ends before the payload does.
         let frame = Frame { offset: at, header, header_crc, payload_ok: false, body: Body::None };
-        return Ok(Some(frame));
+        return Ok(frame);
     }
     let payload_ok = window.crc(payload_at, header.payload_len)? == header.payload_crc;
     let control =
@@ -132,7 +149,7 @@ fn read_frame(window: &mut Window<'_>, seed: u32, at: u64) -> io::Result<Option<
     } else {
         Body::None
     };
-    Ok(Some(Frame { offset: at, header, header_crc, payload_ok, body }))
+    Ok(Frame { offset: at, header, header_crc, payload_ok, body })
 }
 
 fn decode_body(kind: Kind, bytes: &[u8]) -> Body {

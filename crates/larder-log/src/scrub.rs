@@ -16,6 +16,7 @@ use crate::index::Location;
 use crate::io::read_full;
 use crate::pace::{Asking, Pace};
 use crate::record::Kind;
+use crate::rot::has_footer;
 use crate::scan::{Event, Frame};
 use crate::segment::{FRAMES_START, Segment, SegmentHeader};
 use crate::shared::Shared;
@@ -97,9 +98,22 @@ impl Shared {
         self.check_header(segment, &file)?;
         let mut walk = Walk::new(&file, segment.seed, FRAMES_START, end)?;
         let mut at = FRAMES_START;
+        let mut mended_to = FRAMES_START;
+        let records_end = FRAMES_START + segment.record_bytes();
         while let Some(event) = walk.step()? {
             match &event {
                 Event::Frame(frame) => self.check_frame(segment, frame),
+                // What was mended and still cannot be read is damage.
+                Event::Damage { from, to }
+                    if *to > mended_to && self.mend_stretch(segment, (*from, *to)) =>
+                {
+                    mended_to = *to;
+                    walk.read_again(*from);
+                    continue;
+                }
+                Event::Damage { from, .. } if *from >= records_end => {
+                    self.report_range(segment, (0, 0), DamageKind::Footer);
+                }
                 Event::Damage { from, to } => {
                     self.report_stretch(segment, (*from, *to));
                 }
@@ -144,12 +158,12 @@ impl Shared {
                 }
             }
             // What it cancels is not known any more.
-            Kind::Abort => {
+            Kind::Abort if !has_footer(segment) => {
                 let range = (frame.offset, frame.end());
                 self.report_range(segment, range, DamageKind::Unidentified);
             }
             // The header says what matters, and without its footer a segment is read in full.
-            Kind::Delete | Kind::Commit | Kind::Seal | Kind::Footer => {}
+            Kind::Delete | Kind::Abort | Kind::Commit | Kind::Seal | Kind::Footer => {}
         }
     }
 }

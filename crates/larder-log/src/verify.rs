@@ -7,9 +7,10 @@ use crate::damage::{Damage, DamageKind};
 use crate::io::{DiskIo, Io, PathKind};
 use crate::lock::LockState;
 use crate::manifest::Manifest;
+use crate::mend;
 use crate::record::{self, Kind};
 use crate::recover::{self, Found, Inventory, LOCK};
-use crate::scan::{Body, Event, Frame};
+use crate::scan::{Body, Event, Frame, frame_at};
 use crate::segment::{FORMAT_VERSION, FRAMES_START, Origin, SEGMENT_ID_MAX};
 use crate::tail;
 use crate::walk::Walk;
@@ -35,6 +36,8 @@ pub struct VerifyReport {
     pub entries: u64,
     /// Bytes behind the last whole group: writes that nobody was promised. No damage.
     pub torn_bytes: u64,
+    /// Records whose headers have one rotten byte, which opening the log will put right. No damage.
+    pub mended: u64,
     /// Damaged places, records that nobody needs any more included.
     pub damage: Vec<Damage>,
     /// Entries that are lost for sure: the newest version of their slot is damaged.
@@ -87,11 +90,13 @@ pub fn verify_with(io: &dyn Io, path: &Path) -> Result<VerifyReport, OpenError> 
             records: 0,
             entries: 0,
             torn_bytes: 0,
+            mended: 0,
             damage: Vec::new(),
             lost_entries: 0,
         },
         changes: Vec::new(),
         aborted: Vec::new(),
+        accepted: Vec::new(),
     };
     let clean = visit(io, path, |visit| checker.take(visit))?;
     checker.report.clean = clean;
@@ -108,6 +113,10 @@ pub(crate) enum Visit {
     /// Positions that were given up, by the word of the manifest: first and last.
     Cancelled(u64, u64),
     Torn(u64),
+    /// An unreadable stretch at this offset of this segment was acknowledged.
+    Accepted(u64, u64),
+    /// So many records whose headers had to be put right.
+    Mended(u64),
 }
 
 /// Walks a folder that nobody has open; returns whether it was shut down cleanly.
@@ -129,6 +138,9 @@ pub(crate) fn visit(
         return Err(OpenError::NotFound { path: path.to_path_buf() });
     };
     inventory.damage.iter().cloned().for_each(|damage| take(Visit::Damage(damage)));
+    for (segment, offset) in &inventory.manifest.accepted {
+        take(Visit::Accepted(*segment, *offset));
+    }
     for (first, last) in &inventory.manifest.cancelled {
         take(Visit::Cancelled(*first, *last));
     }
@@ -151,7 +163,14 @@ fn visit_segment(
     let seed = record::seed(&manifest.store, id);
     let clean = found.is_tail && recover::is_clean(found, manifest)?;
     let limit = if clean { manifest.clean_end } else { found.limit };
-    let scan = Walk::new(&*found.file, seed, FRAMES_START, limit)?.all()?;
+    let mut scan = Walk::new(&*found.file, seed, FRAMES_START, limit)?.all()?;
+    let (mut lost, told) = read_footer(&scan.events, seed);
+    let told = told.filter(|_| found.limit_is_exact);
+    if told.is_none() {
+        let mended = mend::scan(&*found.file, seed, scan, found.last_before(), limit)?;
+        take(Visit::Mended(mended.headers.len() as u64));
+        scan = mended.scan;
+    }
     let range = |from: u64, to: u64| {
         let what = DamageKind::Unidentified;
         Visit::Damage(Damage { slot: None, segment: id, offset: from, bytes: to - from, what })
@@ -170,8 +189,6 @@ fn visit_segment(
     take(Visit::Segment(id, bytes, true, found.header.origin));
     let reached = scan.events.last().map_or(scan.end, Event::end);
     let data_end = end_of_records(&scan.events, found);
-    let (mut lost, told) = read_footer(&scan.events, seed);
-    let told = told.filter(|_| found.limit_is_exact);
     for event in scan.events {
         match event {
             Event::Damage { from, .. } if data_end.is_some_and(|end| from >= end) => lost = true,
@@ -181,19 +198,25 @@ fn visit_segment(
                 Some(told) => {
                     let inside = told.iter().filter(|frame| (from..to).contains(&frame.offset));
                     for frame in inside {
-                        let frame = Frame { payload_ok: false, ..frame.clone() };
-                        take(Visit::Frame(id, frame));
+                        let there =
+                            frame_at(&*found.file, seed, frame.offset, frame.header, limit)?;
+                        take(Visit::Mended(u64::from(there.payload_ok)));
+                        take(Visit::Frame(id, Frame { body: frame.body.clone(), ..there }));
                     }
                 }
             },
             Event::Frame(frame) if !frame.payload_ok && !is_record(&frame) => lost = true,
-            Event::Frame(frame) => {
+            Event::Frame(mut frame) => {
                 let same =
                     |told: &Frame| told.offset == frame.offset && told.header == frame.header;
-                lost |= told.as_ref().is_some_and(|told| {
+                if let Some(told) = told.as_ref().filter(|_| is_record(&frame)) {
                     let at = told.binary_search_by_key(&frame.offset, |told| told.offset);
-                    is_record(&frame) && !at.is_ok_and(|at| same(&told[at]))
-                });
+                    match at.ok().map(|at| &told[at]).filter(|told| same(told)) {
+                        Some(told) if !frame.payload_ok => frame.body = told.body.clone(),
+                        Some(_) => {}
+                        None => lost = true,
+                    }
+                }
                 take(Visit::Frame(id, frame));
             }
         }
@@ -254,6 +277,7 @@ struct Checker {
     report: VerifyReport,
     changes: Vec<SlotChange>,
     aborted: Vec<(u64, u64)>,
+    accepted: Vec<(u64, u64)>,
 }
 
 struct SlotChange {
@@ -268,6 +292,8 @@ impl Checker {
     fn take(&mut self, visit: Visit) {
         match visit {
             Visit::Damage(damage) => self.report.damage.push(damage),
+            Visit::Accepted(segment, offset) => self.accepted.push((segment, offset)),
+            Visit::Mended(records) => self.report.mended += records,
             Visit::Torn(bytes) => self.report.torn_bytes += bytes,
             Visit::Cancelled(first, last) => self.aborted.push((first, last)),
             Visit::Segment(id, bytes, sealed, origin) => {
@@ -295,7 +321,7 @@ impl Checker {
             }
         } else {
             // What a cancelling record cancelled is unknown.
-            let unknown = header.kind == Kind::Abort;
+            let unknown = header.kind == Kind::Abort && matches!(frame.body, Body::None);
             let what = if unknown { DamageKind::Unidentified } else { DamageKind::Payload };
             self.report.damage.push(Damage {
                 slot: slotted.then_some(header.slot),
@@ -340,6 +366,12 @@ impl Checker {
         let entries = newest.values().filter(|change| change.put);
         self.report.entries = entries.clone().count() as u64;
         self.report.lost_entries = entries.filter(|change| !change.sound).count() as u64;
+        for damage in &mut self.report.damage {
+            let accepted = self.accepted.contains(&(damage.segment, damage.offset));
+            if accepted && damage.what == DamageKind::Unidentified {
+                damage.what = DamageKind::Accepted;
+            }
+        }
         self.report.damage.sort_by_key(|damage| (damage.segment, damage.offset));
         self.report
     }

@@ -52,6 +52,12 @@ impl<'a> Walk<'a> {
         Ok(any.then_some(Event::Damage { from, to: last }))
     }
 
+    /// Goes on at `at`, where something has changed since.
+    pub(crate) fn read_again(&mut self, at: u64) {
+        self.at = at;
+        self.piece.clear();
+    }
+
     /// Everything up to the limit.
     pub(crate) fn all(mut self) -> io::Result<Scan> {
         let mut scan = Scan { events: Vec::new(), end: self.at };

@@ -259,10 +259,10 @@ fn verify_agrees_with_open_and_changes_nothing() {
         .unwrap();
     assert_eq!(puts, 100);
     assert_eq!(files(dir.path()), before);
-    // A rotten header hides one record; the footer knows whose it is.
+    // A rotten header and payload hide one record; the footer knows whose it is.
     let path = dir.path().join("seg-0000000000000002.log");
     let mut bytes = std::fs::read(&path).unwrap();
-    bytes[4096 + 16..4096 + 24].fill(0xee);
+    bytes[4096 + 16..4096 + 60].fill(0xee);
     std::fs::write(&path, bytes).unwrap();
     let report = larder_log::verify(dir.path()).unwrap();
     assert_eq!(report.damage.len(), 1, "{report:?}");

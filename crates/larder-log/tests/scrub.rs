@@ -102,15 +102,36 @@ fn one_pass_finds_every_rotten_entry_once() {
 }
 
 #[test]
-fn unreadable_header_is_told_with_the_entry_that_it_hides() {
+fn header_that_can_be_put_right_is_and_one_that_cannot_is_told_with_its_entry() {
     let disk = SimDisk::new(3);
     let (log, _committer) = filled(&disk);
     let victim = disk.read(&segment(2)).unwrap()[4096 + 40];
-    disk.tamper(&segment(2), |bytes| bytes[4096 + 17] ^= 1);
-    assert_eq!(log.scrub().unwrap().found, 2);
+    let sound = disk.read(&segment(2));
+    // One byte, and all of it: the footer has it again.
+    for rotten in [17..18, 0..40] {
+        disk.tamper(&segment(2), |bytes| bytes[4096..4136][rotten].fill(0xee));
+        assert_eq!(log.scrub().unwrap().found, 0);
+        assert_eq!(disk.read(&segment(2)), sound);
+    }
+    // With its payload, which nothing has again; the footer still says that no delete was there.
+    disk.tamper(&segment(2), |bytes| bytes[4096 + 17..4096 + 60].fill(0xee));
+    assert_eq!(log.scrub().unwrap().found, 1);
     let damaged = log.damaged(1);
     assert!(damaged.iter().any(|d| d.slot == Some(slot(victim)) && d.offset == 4096));
+    assert_eq!(log.unhealthy_reason(), None);
+    // Without its footer nobody knows that.
+    disk.tamper(&segment(2), |bytes| {
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        bytes[end - 60..].fill(0xee);
+    });
+    log.scrub().unwrap();
+    let damaged = log.damaged(1);
     assert!(damaged.iter().any(|d| d.slot.is_none() && d.what == DamageKind::Unidentified));
+    assert!(log.unhealthy_reason().is_some());
+    log.acknowledge().unwrap();
+    log.scrub().unwrap();
+    assert_eq!(log.unhealthy_reason(), None);
+    assert!(log.damaged(1).iter().any(|d| d.what == DamageKind::Accepted));
 }
 
 #[test]
@@ -154,7 +175,7 @@ fn compaction_leaves_rot_where_it_is_and_tells_each_entry() {
             if header {
                 // The id, and right behind it the payload.
                 let at = bytes.windows(916).position(|window| window == [9; 916]).unwrap();
-                bytes[at] ^= 1;
+                bytes[at..at + 40].fill(0xee);
             } else {
                 rot(bytes, 9);
             }

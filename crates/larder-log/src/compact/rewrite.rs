@@ -143,12 +143,20 @@ impl Shared {
         let file = Asking { file: &*victim.file, ask: &ask, forget: false };
         let mut walk = Walk::new(&file, victim.seed, FRAMES_START, end).map_err(unreadable)?;
         let (mut reached, mut corrupt) = (FRAMES_START, 0);
+        let mut mended_to = FRAMES_START;
         while let Some(event) = walk.step().map_err(unreadable)? {
             reached = event.end();
             let frame = match event {
                 Event::Frame(frame) => frame,
                 // Footer and seal are made anew.
                 Event::Damage { from, .. } if from >= records_end => continue,
+                Event::Damage { from, to }
+                    if to > mended_to && self.mend_stretch(victim, (from, to)) =>
+                {
+                    mended_to = to;
+                    walk.read_again(from);
+                    continue;
+                }
                 Event::Damage { from, to } => {
                     corrupt += self.report_stretch(victim, (from, to)).max(1);
                     continue;

@@ -12,7 +12,8 @@ use crate::io::{DirEntry, File, Io, read_full};
 use crate::manifest::{Listed, Manifest};
 use crate::recycle::{self, FreeFile};
 use crate::segment::{
-    self, Cut, FORMAT_VERSION, FRAMES_START, HeaderFault, START_LEN, SegmentHeader, parse_name,
+    self, Cut, FORMAT_VERSION, FRAMES_START, HeaderFault, Origin, START_LEN, SegmentHeader,
+    parse_name,
 };
 
 /// Where damaged files are moved to.
@@ -51,6 +52,18 @@ pub(crate) struct Found {
     pub(crate) min_lsn: u64,
     /// The highest position that was ever in it; 0 where it is not known.
     pub(crate) max_lsn: u64,
+}
+
+impl Found {
+    /// The position before the first one, where positions ascend.
+    pub(crate) fn last_before(&self) -> Option<u64> {
+        match self.header.origin {
+            Origin::Log => Some(self.header.base_lsn.saturating_sub(1)),
+            // Copies come first, with gaps, under older positions.
+            Origin::Recovery => Some(0),
+            Origin::Compaction => None,
+        }
+    }
 }
 
 impl Inventory {

@@ -76,13 +76,14 @@ impl Inventory {
                 segments: Vec::new(),
                 void: Vec::new(),
                 cancelled: Vec::new(),
+                accepted: Vec::new(),
             },
         };
         segments.sort_by_key(|segment| segment.id);
         inventory.adopt(segments).map_err(failed)?;
         inventory.cut_old_tails();
         inventory.choose_tail().map_err(failed)?;
-        inventory.find_seals().map_err(failed)?;
+        inventory.find_ends().map_err(failed)?;
         inventory.list();
         inventory.sort_free(names);
         inventory.sort_unfinished(names);
@@ -193,13 +194,10 @@ impl Inventory {
         Ok(())
     }
 
-    /// Ends sealed segments with their seals: their files may be longer.
-    fn find_seals(&mut self) -> io::Result<()> {
+    /// Ends sealed segments with their seals, and others with what is there: their files may be longer.
+    fn find_ends(&mut self) -> io::Result<()> {
         for found in self.found.iter_mut().filter(|found| !found.is_tail && !found.limit_is_exact) {
-            if let Some(end) = end_of_seal(found)? {
-                found.limit = end;
-                found.limit_is_exact = true;
-            }
+            (found.limit, found.limit_is_exact) = find_end(found)?;
         }
         Ok(())
     }
@@ -244,16 +242,19 @@ fn has_no_frames(file: &dyn File, seed: u32) -> io::Result<bool> {
     Ok(!scan.events.iter().any(|event| matches!(event, Event::Frame(_))))
 }
 
-fn end_of_seal(found: &Found) -> io::Result<Option<u64>> {
+/// Where the frames of a file end, and whether a seal says so.
+fn find_end(found: &Found) -> io::Result<(u64, bool)> {
     let (file, seed) = (&*found.file, record::seed(&found.header.store, found.header.id));
     if read_seal(file, seed, found.limit)?.is_some() {
-        return Ok(Some(found.limit));
+        return Ok((found.limit, true));
     }
     let events = scan(file, seed, FRAMES_START, found.limit)?.events;
-    Ok(events.iter().filter_map(Event::frame).find_map(|frame| match &frame.body {
+    let sealed = events.iter().filter_map(Event::frame).find_map(|frame| match &frame.body {
         Body::Seal(seal) if seal.offset == frame.offset => Some(frame.end()),
         _ => None,
-    }))
+    });
+    let met = events.last().map_or(FRAMES_START, Event::end).min(found.limit);
+    Ok(sealed.map_or((met, false), |end| (end, true)))
 }
 
 /// The folder of a log whose creation was interrupted: at most a first segment without records.

@@ -140,6 +140,7 @@ impl Loader {
         let retired = self
             .retire_tail(old.as_ref().map(|(found, segment)| (found, &**segment)), &mut manifest);
         manifest.segments.push(listed_active(&header));
+        manifest.forget_accepted();
         manifest.next_segment = id + 1;
         manifest.durable_lsn = self.max_lsn;
         manifest.next_lsn = self.max_lsn + 1;

@@ -15,8 +15,9 @@ use super::{Found, Loader};
 use crate::damage::DamageKind;
 use crate::footer::{Footer, SEAL_BYTES};
 use crate::io::File;
-use crate::record::Kind;
-use crate::scan::{Body, Event, Frame, scan};
+use crate::mend::{self, Mended};
+use crate::record::{Header, Kind};
+use crate::scan::{Body, Event, Frame, frame_at, scan};
 use crate::segment::{FRAMES_START, Origin, Segment};
 
 /// More threads than this gain nothing.
@@ -34,6 +35,8 @@ struct Known {
     damage: Vec<(u64, u64)>,
     /// It was sealed with a footer, which cannot be believed.
     footer_lost: bool,
+    /// Headers that were put right.
+    mended: Vec<(u64, Header)>,
 }
 
 enum Content {
@@ -51,10 +54,11 @@ impl Loader {
         let segments: Vec<Arc<Segment>> =
             found.iter().map(|found| self.new_segment(found, found.limit, true)).collect();
         let kept = AtomicUsize::new(0);
-        let known = in_parallel(found.len(), |at| {
+        let mut known = in_parallel(found.len(), |at| {
             first_look(&found[at], Arc::clone(&segments[at]), full, &kept)
         })?;
-        for known in &known {
+        for known in &mut known {
+            self.note_mended(u64::from(known.segment.id), std::mem::take(&mut known.mended));
             self.max_lsn = self.max_lsn.max(known.max_lsn);
             self.replay.note_aborts(&known.aborts);
             for (from, to) in &known.damage {
@@ -68,7 +72,12 @@ impl Loader {
                 self.report(&known.segment, (0, 0), DamageKind::Footer);
             }
         }
-        Ok(known.into_iter().map(|known| Sealed(known.segment, known.content)).collect())
+        let sealed = known.into_iter().zip(found).map(|(known, found)| Sealed {
+            segment: known.segment,
+            content: known.content,
+            after: found.last_before(),
+        });
+        Ok(sealed.collect())
     }
 
     /// Brings the records of the segments in. Every abort of the log is known by now.
@@ -77,14 +86,19 @@ impl Loader {
             sealed.into_iter().map(|sealed| Mutex::new(Some(sealed))).collect();
         in_parallel(sealed.len(), |at| {
             let taken = sealed[at].lock().unwrap_or_else(PoisonError::into_inner).take();
-            taken.map_or(Ok(()), |Sealed(segment, content)| apply(&self.replay, &segment, content))
+            taken.map_or(Ok(()), |sealed| apply(&self.replay, sealed))
         })?;
         Ok(())
     }
 }
 
 /// A segment whose records are still to be brought in.
-pub(super) struct Sealed(Arc<Segment>, Content);
+pub(super) struct Sealed {
+    segment: Arc<Segment>,
+    content: Content,
+    /// As in [`mend::scan`].
+    after: Option<u64>,
+}
 
 fn first_look(
     found: &Found,
@@ -99,6 +113,7 @@ fn first_look(
         max_lsn: 0,
         damage: Vec::new(),
         footer_lost: false,
+        mended: Vec::new(),
     };
     let (file, seed) = (&*found.file, known.segment.seed);
     let lsns = (found.max_lsn != 0).then_some((found.min_lsn, found.max_lsn));
@@ -112,20 +127,20 @@ fn first_look(
         known.content = Content::Footer(footer.header.payload_crc);
         return Ok(known);
     }
-    let Walked { frames, damage, reached } = walk(file, seed, found.limit, footer.as_ref())?;
+    let walked = walk(file, seed, found.limit, footer.as_ref(), found.last_before())?;
+    let Walked { frames, damage, mended, reached } = walked;
     known.damage = damage;
+    known.mended = mended;
     if reached < found.limit && found.limit_is_exact {
         known.damage.push((reached, found.limit));
     }
     let footer_expected = found.limit_is_exact && footer.is_none();
-    known.footer_lost = lost_footer(found, &frames, &mut known.damage, footer_expected);
+    known.footer_lost =
+        lost_footer(found, &known.segment, &frames, &mut known.damage, footer_expected);
     known.max_lsn = frames.iter().map(|frame| frame.header.lsn).max().unwrap_or(0);
     known.aborts = frames.iter().filter(|frame| is_abort(frame)).cloned().collect();
-    for frame in frames.iter().filter(|frame| frame.header.kind == Kind::Abort) {
-        if !frame.payload_ok {
-            known.damage.push((frame.offset, frame.end()));
-        }
-    }
+    let is_lost = |frame: &&Frame| frame.header.kind == Kind::Abort && !is_abort(frame);
+    known.damage.extend(frames.iter().filter(is_lost).map(|frame| (frame.offset, frame.end())));
     if kept.fetch_add(frames.len(), Ordering::Relaxed) + frames.len() <= KEPT_MAX {
         known.content = Content::Frames(frames);
     }
@@ -137,23 +152,51 @@ struct Walked {
     frames: Vec<Frame>,
     /// Stretches of which nothing is known.
     damage: Vec<(u64, u64)>,
+    /// Headers that were put right.
+    mended: Vec<(u64, Header)>,
     /// Where it ended.
     reached: u64,
 }
 
-/// Reads all of a segment. Where no header can be read, a footer tells whose records were there.
-fn walk(file: &dyn File, seed: u32, limit: u64, footer: Option<&Footer>) -> io::Result<Walked> {
-    let mut walked = Walked { frames: Vec::new(), damage: Vec::new(), reached: FRAMES_START };
+/// Reads all of a segment. Where a header cannot be read, a footer tells what it said; without one
+/// a single rotten byte is found out. `after`: as in [`mend::scan`].
+fn walk(
+    file: &dyn File,
+    seed: u32,
+    limit: u64,
+    footer: Option<&Footer>,
+    after: Option<u64>,
+) -> io::Result<Walked> {
+    let mut scan = scan(file, seed, FRAMES_START, limit)?;
+    let mut mended = Vec::new();
+    if footer.is_none() {
+        Mended { scan, headers: mended } = mend::scan(file, seed, scan, after, limit)?;
+    }
+    let mut walked =
+        Walked { frames: Vec::new(), damage: Vec::new(), mended, reached: FRAMES_START };
     let mut told = footer.map(|footer| footer.frames().peekable());
-    for event in scan(file, seed, FRAMES_START, limit)?.events {
+    for event in scan.events {
         walked.reached = walked.reached.max(event.end());
         match (event, &mut told) {
-            (Event::Frame(frame), _) => walked.frames.push(frame),
+            (Event::Frame(frame), None) => walked.frames.push(frame),
+            (Event::Frame(mut frame), Some(told)) => {
+                while told.next_if(|told| told.offset < frame.offset).is_some() {}
+                let same = told.next_if(|told| told.header == frame.header);
+                if let Some(told) = same.filter(|_| !frame.payload_ok) {
+                    frame.body = told.body;
+                }
+                walked.frames.push(frame);
+            }
             (Event::Damage { from, to }, None) => walked.damage.push((from, to)),
             (Event::Damage { from, to }, Some(told)) => {
                 while told.next_if(|frame| frame.offset < from).is_some() {}
                 while let Some(frame) = told.next_if(|frame| frame.offset < to) {
-                    walked.frames.push(Frame { payload_ok: false, ..frame });
+                    let found = frame_at(file, seed, frame.offset, frame.header, limit)?;
+                    if found.payload_ok {
+                        walked.mended.push((frame.offset, frame.header));
+                    }
+                    // Of what cancels, the footer says all.
+                    walked.frames.push(Frame { body: frame.body, ..found });
                 }
             }
         }
@@ -166,6 +209,7 @@ fn walk(file: &dyn File, seed: u32, limit: u64, footer: Option<&Footer>) -> io::
 /// was there.
 fn lost_footer(
     found: &Found,
+    segment: &Segment,
     frames: &[Frame],
     damage: &mut Vec<(u64, u64)>,
     expected: bool,
@@ -184,6 +228,13 @@ fn lost_footer(
         (ascending && last.header.lsn == found.max_lsn).then(|| last.end())
     });
     let before = damage.len();
+    if let Some(ends) = ends {
+        // Replaying counts what can be read of it.
+        let read = frames.iter().filter(|frame| !is_record(frame));
+        let read: u64 = read.map(|frame| frame.header.frame_len()).sum();
+        let unread = found.limit.saturating_sub(ends).saturating_sub(read);
+        segment.tail_bytes.store(unread, Ordering::Relaxed);
+    }
     damage.retain(|(from, _)| ends.is_none_or(|ends| *from < ends));
     let rotten = frames.iter().any(|frame| !is_record(&frame) && !frame.payload_ok);
     let made = footer.is_some() || seal.is_some_and(|seal| seal.footer != 0);
@@ -191,10 +242,12 @@ fn lost_footer(
 }
 
 fn is_abort(frame: &Frame) -> bool {
-    frame.header.kind == Kind::Abort && frame.payload_ok
+    matches!(frame.body, Body::Abort(_))
 }
 
-fn apply(replay: &Replay, segment: &Segment, content: Content) -> io::Result<()> {
+fn apply(replay: &Replay, sealed: Sealed) -> io::Result<()> {
+    let Sealed { segment, content, after } = sealed;
+    let segment = &*segment;
     let (file, seed) = (&*segment.file, segment.seed);
     let end = segment.end.load(Ordering::Relaxed);
     let footer = match content {
@@ -215,7 +268,8 @@ fn apply(replay: &Replay, segment: &Segment, content: Content) -> io::Result<()>
         }
         Content::Walk => Footer::read(file, seed, end, None)?,
     };
-    replay.apply(segment, walk(file, seed, end, footer.as_ref())?.frames.into_iter());
+    let walked = walk(file, seed, end, footer.as_ref(), after)?;
+    replay.apply(segment, walked.frames.into_iter());
     Ok(())
 }
 

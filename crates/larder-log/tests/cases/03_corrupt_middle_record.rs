@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use larder_log::sim::SimRandom;
-use larder_log::{CompactMode, DamageKind, Durability, Log, ReadError};
+use larder_log::sim::{SimDisk, SimRandom};
+use larder_log::{CompactMode, Damage, DamageKind, Durability, Log, ReadError};
 
 use crate::sim_log::{DIR, disk_copy, is_done, open, options, put, segment, settle, slot, store};
 
 #[test]
-fn flipped_header_byte_costs_one_record_which_the_footer_names() {
+fn rotten_header_and_payload_cost_one_record_which_the_footer_names() {
     let disk = store();
-    disk.tamper(&segment(2), |bytes| bytes[4096 + 8] ^= 0xff);
+    disk.tamper(&segment(2), |bytes| bytes[4096 + 8..4096 + 50].fill(0xff));
     let (log, _committer) = open(&disk);
     assert_eq!((log.recovery().entries, log.damaged(1)), (60, vec![]));
     let lost: Vec<u8> = (0..60)
@@ -24,6 +24,73 @@ fn flipped_header_byte_costs_one_record_which_the_footer_names() {
     assert_eq!((lost.len(), found.len()), (1, 1), "{found:?}");
     assert_eq!((found[0].what, found[0].slot), (DamageKind::Payload, Some(slot(lost[0]))));
     assert_eq!(log.unhealthy_reason(), None);
+}
+
+/// In the segment that is not sealed nothing tells whose record it was, or that it was no delete.
+#[test]
+fn unidentified_record_closes_the_gate_until_that_is_acknowledged() {
+    for clean in [true, false] {
+        let disk = SimDisk::new(3);
+        let (log, mut committer) = open(&disk);
+        for n in 0..8 {
+            put(&log, n, 300, Durability::Power);
+            settle(&mut committer);
+        }
+        if clean {
+            drop(log.shutdown());
+            settle(&mut committer);
+        }
+        drop((committer, log));
+        let disk = disk.kill(1);
+        disk.tamper(&segment(1), |bytes| bytes[4096 + 16..4096 + 18].fill(0x77));
+        let report = larder_log::verify_with(&disk, Path::new(DIR)).unwrap();
+        let (log, mut committer) = open(&disk);
+        let found = log.damaged(1);
+        assert_eq!(
+            (found.len(), found[0].what),
+            (1, DamageKind::Unidentified),
+            "{clean}: {found:?}"
+        );
+        assert_eq!(report.damage, found);
+        assert!(log.unhealthy_reason().is_some());
+        assert_eq!((log.stats().entries, log.get(slot(0)).unwrap()), (7, None));
+        log.acknowledge().unwrap();
+        assert_eq!(log.unhealthy_reason(), None);
+        let ticket = put(&log, 0, 300, Durability::Power);
+        settle(&mut committer);
+        assert!(is_done(&ticket));
+        // It stays known, but nobody is asked again.
+        drop((committer, log));
+        for _ in 0..2 {
+            let (log, mut committer) = open(&disk);
+            let found = log.damaged(1);
+            assert_eq!((found.len(), found[0].what), (1, DamageKind::Accepted), "{found:?}");
+            assert_eq!((log.unhealthy_reason(), log.stats().entries), (None, 8));
+            drop(log.shutdown());
+            settle(&mut committer);
+        }
+        let report = larder_log::verify_with(&disk, Path::new(DIR)).unwrap();
+        assert_eq!(report.damage, found_again(&found));
+        // Once its segment is gone, so is what was accepted about it.
+        let (log, mut committer) = open(&disk);
+        for n in 0..8 {
+            put(&log, n, 300, Durability::Power);
+        }
+        settle(&mut committer);
+        committer.compact(CompactMode::Full).unwrap();
+        assert!(disk.read(&segment(1)).is_none());
+        drop((committer, log));
+        let (log, _committer) = open(&disk);
+        assert_eq!(log.damaged(1), vec![]);
+    }
+}
+
+fn found_again(found: &[Damage]) -> Vec<Damage> {
+    let mut found = found.to_vec();
+    for damage in &mut found {
+        damage.what = DamageKind::Accepted;
+    }
+    found
 }
 
 #[test]

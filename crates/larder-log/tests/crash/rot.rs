@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use larder_log::ReadError;
 use larder_log::sim::{SimDisk, SimRandom};
+use larder_log::{DamageKind, ReadError};
 
 use crate::model::{SLOTS, State, observe, slot};
 use crate::verdict::Verdict;
@@ -57,6 +57,11 @@ pub(crate) fn run(seed: u64, rot: Rot) -> Result<u64, String> {
     let damaged = log.damaged(1);
     if gone > 0 && damaged.is_empty() && known {
         return Err(format!("shows {left:?} instead of {wanted:?} and reports nothing"));
+    }
+    // One rotten byte of a header is put right.
+    let unread = damaged.iter().find(|damage| damage.what == DamageKind::Unidentified);
+    if let Some(unread) = unread.filter(|_| rot == Rot::Bit && !world.history.annulled) {
+        return Err(format!("one bit made a stretch unreadable: {unread}"));
     }
     // A cancelling record may stand for several batches.
     if gone > 1 && rot == Rot::Bit && !world.history.annulled {
