@@ -32,7 +32,7 @@ impl Scratch {
     /// Makes a place at `uri` for the purpose of `what`.
     pub(crate) fn at(uri: &str, what: &str) -> Result<Self, Exit> {
         let address: Address = uri.parse()?;
-        if address.scheme() == "redis" {
+        if matches!(address.scheme(), "redis" | "rediss") {
             let name = format!("larder-{what}-{:016x}", random_u64());
             return Ok(Self { uri: renamed(uri, &name), folder: None, namespace: true });
         }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `memory:` | cache, spool, consensus | `capacity` (256MiB), for a spool also `max_entries` |
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`; for a spool also `store_deadline` |
-//! | `redis://HOST:PORT/DB` | cache | `namespace` (larder), `timeout` (1s), `max_value` (65MiB) |
+//! | `redis://HOST:PORT/DB` | cache | `namespace` (larder), `timeout` (1s), `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
 
 use bytes::Bytes;
 use larder_core::{
@@ -66,7 +66,7 @@ pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
 pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
     match uri.parse::<Address>()?.scheme() {
         #[cfg(feature = "redis")]
-        "redis" => Ok(SharedTier::new(RedisCache::open(uri).await?)),
+        "redis" | "rediss" => Ok(SharedTier::new(RedisCache::open(uri).await?)),
         _ => attach_cache(uri),
     }
 }
@@ -82,7 +82,7 @@ pub fn attach_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
     let address: Address = uri.parse()?;
     match address.scheme() {
         #[cfg(feature = "redis")]
-        "redis" => Ok(SharedTier::new(RedisCache::builder(uri)?.attach())),
+        "redis" | "rediss" => Ok(SharedTier::new(RedisCache::builder(uri)?.attach())),
         _ => match open_typed_cache(uri)? {
             Some(tier) => Ok(tier),
             None => Err(unknown_scheme(&address, "cache", CACHES)),
@@ -127,7 +127,7 @@ pub fn check_cache(uri: &str) -> Result<(), OpenError> {
     match address.scheme() {
         "memory" => Ok(sole_capacity(address).map(drop)?),
         #[cfg(feature = "redis")]
-        "redis" => Ok(RedisCache::builder(uri).map(drop)?),
+        "redis" | "rediss" => Ok(RedisCache::builder(uri).map(drop)?),
         _ => Err(unknown_scheme(&address, "cache", CACHES)),
     }
 }
@@ -216,7 +216,11 @@ impl Failure for OpenError {
 
 const SPOOLS: &[&str] = if cfg!(feature = "log") { &["memory", "log"] } else { &["memory"] };
 const CONSENSUS: &[&str] = SPOOLS;
-const CACHES: &[&str] = if cfg!(feature = "redis") { &["memory", "redis"] } else { &["memory"] };
+const CACHES: &[&str] = match (cfg!(feature = "redis"), cfg!(feature = "redis-tls")) {
+    (_, true) => &["memory", "redis", "rediss"],
+    (true, false) => &["memory", "redis"],
+    (false, false) => &["memory"],
+};
 
 fn unknown_scheme(address: &Address, contract: &'static str, known: &[&str]) -> OpenError {
     let scheme = address.scheme().to_owned();

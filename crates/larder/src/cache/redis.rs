@@ -51,6 +51,7 @@ use change::{Change, Done, Place, SCRIPT_CODE, Then};
 /// | what happened | effect of a write | retry |
 /// |---|---|---|
 /// | no connection, in time or at all | `NotApplied` | `Later` |
+/// | no TLS: a certificate that is not to be trusted | `NotApplied` | `Never` |
 /// | connection lost, or no answer in time, after the command was handed over | `Unknown` | `Later` |
 /// | `LOADING` `BUSY` `READONLY` `MASTERDOWN` `OOM` `MISCONF` `NOREPLICAS` `CLUSTERDOWN` `TRYAGAIN` | `NotApplied` | `Later` |
 /// | `NOAUTH` `WRONGPASS` `NOPERM` `DENIED` `MOVED` `ASK` `CROSSSLOT` `WRONGTYPE` `ERR` | `NotApplied` | `Never` |
@@ -91,7 +92,8 @@ impl RedisCache {
     pub const CLEAR_MAX: Duration = Duration::from_mins(1);
 
     /// Connects to `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, with the parameters `namespace`,
-    /// `timeout` and `max_value`; see [`RedisCacheBuilder`] for what they are without.
+    /// `timeout` and `max_value`; see [`RedisCacheBuilder`] for what they are without. `rediss:` (feature
+    /// `redis-tls`) is the same over TLS, with `ca` for a file of authorities.
     ///
     /// # Errors
     /// [`OpenError::Address`], and those of [`RedisCacheBuilder::open`].

@@ -10,12 +10,15 @@ use larder_core::{Clock as _, SystemClock};
 use metrics::{Counter, counter};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisResult, Value};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
 use crate::registry::OpenError;
 
 mod endpoint;
+#[cfg(feature = "redis-tls")]
+mod tls;
 mod trouble;
 
 pub(crate) use endpoint::Endpoint;
@@ -249,6 +252,19 @@ impl Inner {
         let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
         // A command must not wait for the answer to the one before.
         stream.set_nodelay(true).map_err(unreachable)?;
+        #[cfg(feature = "redis-tls")]
+        if let Some(trust) = &self.endpoint.tls {
+            let stream = tls::connect(&self.endpoint, trust, stream).await?;
+            return self.greet(stream).await;
+        }
+        self.greet(stream).await
+    }
+
+    /// Makes a connection of a stream, and introduces us there.
+    async fn greet<S>(&self, stream: S) -> Result<Wire, Trouble>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let lost = |error| Trouble::lost(&self.endpoint, &error);
         // The introduction is made below, so that its errors are classified as all others are.
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();

@@ -144,8 +144,10 @@ pub(crate) async fn a_connection_that_stays_silent_is_given_up() {
     let fake = Fake::start(Answer::Stays, Answer::Says("$-1")).await;
     let cache = RedisCache::open(&format!("{}?timeout=200ms", fake.uri)).await.unwrap();
     let k = key("k");
-    // A single call that is not answered does not cost the connection: it keeps the order.
-    assert_fails(cache.read(k.as_ref()).await, Effect::NotApplied, Retry::Later);
+    // Calls that are not answered do not cost the connection at once: it keeps the order.
+    for _ in 0..2 {
+        assert_fails(cache.read(k.as_ref()).await, Effect::NotApplied, Retry::Later);
+    }
     assert_eq!(fake.connections(), 1);
     assert_eq!(in_the_end(async || cache.read(k.as_ref()).await).await, None);
     assert_eq!(fake.connections(), 2);
@@ -192,6 +194,22 @@ pub(crate) async fn a_tier_outlives_the_runtime_that_connected_it() {
         &cache
     });
     assert_eq!(data(cache, &k).await.unwrap(), "x");
+}
+
+pub(crate) async fn a_tier_outlives_the_runtime_that_was_connecting_it() {
+    let fake = Fake::start(Answer::IsDeaf, Answer::Says("$-1")).await;
+    let cache = RedisCache::builder(&format!("{}?timeout=100ms", fake.uri)).unwrap().attach();
+    let k = key("k");
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let ended = runtime.enable_all().build().unwrap().block_on(put(&cache, &k, "x"));
+            assert_fails(ended, Effect::NotApplied, Retry::Later);
+        });
+        other.join().unwrap();
+    });
+    // Whoever asks first may be told that the attempt went down with its runtime.
+    assert_eq!(in_the_end(async || cache.read(k.as_ref()).await).await, None);
 }
 
 pub(crate) async fn a_memory_tier_serves_while_the_server_is_away() {

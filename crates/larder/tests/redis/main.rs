@@ -10,6 +10,8 @@ mod fake;
 mod faults;
 mod place;
 mod refusals;
+#[cfg(feature = "redis-tls")]
+mod tls;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ const TESTS: &[(&str, Run)] = tests! {
         a_connection_lost_after_sending_leaves_the_effect_unknown,
         a_server_that_hangs_while_it_greets_fails_calls_in_time,
         a_tier_outlives_the_runtime_that_connected_it,
+        a_tier_outlives_the_runtime_that_was_connecting_it,
         a_memory_tier_serves_while_the_server_is_away;
     refusals:
         every_refusal_has_its_effect_over_the_wire,
@@ -57,11 +60,21 @@ const TESTS: &[(&str, Run)] = tests! {
         a_cluster_is_refused;
 };
 
+#[cfg(feature = "redis-tls")]
+const TLS_TESTS: &[(&str, Run)] = tests! {
+    tls:
+        a_server_with_a_good_certificate_is_used_and_found_again,
+        a_server_that_is_somebody_else_is_not_used,
+        plain_and_tls_do_not_mix;
+};
+#[cfg(not(feature = "redis-tls"))]
+const TLS_TESTS: &[(&str, Run)] = &[];
+
 fn main() -> ExitCode {
     let missing = RedisServer::missing();
     let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
     let required = required.split(',').any(|word| matches!(word.trim(), "all" | "redis"));
-    let trials = TESTS.iter().map(|(name, test)| {
+    let trials = TESTS.iter().chain(TLS_TESTS).map(|(name, test)| {
         let missing = missing.clone();
         let is_missing = missing.is_some();
         let run = move || {

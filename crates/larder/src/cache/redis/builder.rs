@@ -23,7 +23,7 @@ pub struct RedisCacheBuilder {
 }
 
 /// What an address may say besides the server.
-const PARAMETERS: [&str; 3] = ["namespace", "timeout", "max_value"];
+const PARAMETERS: [&str; 4] = ["namespace", "timeout", "max_value", "ca (with rediss)"];
 
 impl RedisCacheBuilder {
     /// The namespace of an address that names none.
@@ -37,7 +37,7 @@ impl RedisCacheBuilder {
     const SERVER_BYTES_MAX: u64 = (512 << 20) - 1024;
 
     pub(crate) fn of(mut address: Address) -> Result<Self, AddressError> {
-        let endpoint = Endpoint::of(&address)?;
+        let endpoint = Endpoint::take(&mut address)?;
         let namespace = address.take("namespace").unwrap_or_else(|| Self::NAMESPACE.to_owned());
         if check_namespace(&namespace).is_err() {
             return Err(AddressError::BadValue {
@@ -155,6 +155,7 @@ mod tests {
             "timeout=5",
             "max_value=1GiB",
             "prefix=x",
+            "ca=x",
         ] {
             assert!(builder(&format!("redis://h?{bad}")).is_err(), "{bad}");
         }

@@ -1,6 +1,7 @@
 //! Which server, and as whom.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::address::{Address, AddressError};
 
@@ -14,16 +15,45 @@ pub(crate) struct Endpoint {
     pub(super) db: u32,
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
+    pub(super) tls: Option<Trust>,
 }
+
+/// Whom to believe that a server is the one it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trust {
+    /// A file with the certificates of authorities; `None`: those of this machine.
+    pub(super) authorities: Option<PathBuf>,
+}
+
+/// The schemes that this build can serve.
+const SCHEMES: &[&str] =
+    if cfg!(feature = "redis-tls") { &["redis", "rediss"] } else { &["redis"] };
 
 const PORT: u16 = 6379;
 
 impl Endpoint {
-    /// The place of `redis://[[USER][:PASSWORD]@]HOST[:PORT][/DB]`.
+    /// The place of `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, and the parameter `ca` of
+    /// `rediss:`.
     ///
     /// The place is decoded already, so that a user's name cannot have a colon; a password can have
     /// anything.
-    pub(crate) fn of(address: &Address) -> Result<Self, AddressError> {
+    pub(crate) fn take(address: &mut Address) -> Result<Self, AddressError> {
+        let scheme = address.scheme();
+        if !SCHEMES.contains(&scheme) {
+            let known = SCHEMES.iter().map(|scheme| format!("{scheme}:"));
+            return Err(AddressError::UnknownScheme {
+                scheme: scheme.to_owned(),
+                contract: "cache in Redis",
+                known: known.collect::<Vec<_>>().join(", "),
+            });
+        }
+        let is_tls = scheme == "rediss";
+        let authorities = if is_tls { address.take("ca").map(PathBuf::from) } else { None };
+        let tls = is_tls.then_some(Trust { authorities });
+        Ok(Self { tls, ..Self::of(address)? })
+    }
+
+    fn of(address: &Address) -> Result<Self, AddressError> {
         // Never with the place in it: it may hold a password.
         let bad = |problem| AddressError::BadPlace { scheme: address.scheme().into(), problem };
         let server = "has to name a server, as in redis://127.0.0.1:6379/0";
@@ -49,7 +79,7 @@ impl Endpoint {
         if user.is_some() && password.is_none() {
             return Err(bad("has a user without a password: write user:password@"));
         }
-        Ok(Self { host: host.to_owned(), port, db, user, password })
+        Ok(Self { host: host.to_owned(), port, db, user, password, tls: None })
     }
 }
 
@@ -76,11 +106,12 @@ fn split_port(at: &str) -> (&str, Option<&str>) {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, db, .. } = self;
+        let Self { host, port, db, tls, .. } = self;
+        let scheme = if tls.is_some() { "rediss" } else { "redis" };
         if host.contains(':') {
-            write!(f, "redis://[{host}]:{port}/{db}")
+            write!(f, "{scheme}://[{host}]:{port}/{db}")
         } else {
-            write!(f, "redis://{host}:{port}/{db}")
+            write!(f, "{scheme}://{host}:{port}/{db}")
         }
     }
 }
@@ -96,7 +127,7 @@ mod tests {
     use super::*;
 
     fn endpoint(text: &str) -> Result<Endpoint, AddressError> {
-        Endpoint::of(&text.parse::<Address>()?)
+        Endpoint::take(&mut text.parse::<Address>()?)
     }
 
     #[test]
@@ -120,6 +151,7 @@ mod tests {
     #[test]
     fn what_is_no_place_is_refused_without_showing_it() {
         let bad = [
+            "memory:",
             "redis:",
             "redis:secret",
             "redis://",

@@ -15,6 +15,10 @@ pub(crate) enum Trouble {
     /// There was no connection to send anything on.
     #[error("cannot connect to {place}: {why}")]
     Unreachable { place: String, why: String },
+    /// The server is not who it should be, or that cannot be found out.
+    #[cfg_attr(not(feature = "redis-tls"), expect(dead_code, reason = "nobody asks for TLS"))]
+    #[error("no TLS with {place}: {why}")]
+    Distrusted { place: String, why: String },
     /// There was no connection within the time limit of the call.
     #[error("no connection to {place} within {limit:?}")]
     NotConnected { place: String, limit: Duration },
@@ -86,7 +90,9 @@ impl Trouble {
     /// Whether the command that met it was carried out, if it was one that writes.
     fn effect(&self) -> Effect {
         match self {
-            Self::Unreachable { .. } | Self::NotConnected { .. } => Effect::NotApplied,
+            Self::Unreachable { .. } | Self::NotConnected { .. } | Self::Distrusted { .. } => {
+                Effect::NotApplied
+            }
             Self::Refused { code, .. } if meaning(code).is_some() => Effect::NotApplied,
             Self::Late { .. } | Self::Lost { .. } | Self::Refused { .. } | Self::Odd { .. } => {
                 Effect::Unknown
@@ -104,7 +110,7 @@ impl Trouble {
                 Retry::Later
             }
             Self::Refused { code, .. } => meaning(code).unwrap_or(Retry::Never),
-            Self::Odd { .. } => Retry::Never,
+            Self::Odd { .. } | Self::Distrusted { .. } => Retry::Never,
         }
     }
 
