@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) garbage_bytes: u64,
     /// What a spool in steady state holds.
     pub(crate) steady_bytes: u64,
+    /// What a spool has to write over.
+    pub(crate) recycled_bytes: u64,
     pub(crate) raw_bytes: u64,
 }
 
@@ -152,6 +154,7 @@ impl Plan {
             index_entries: [1, 3, 5, 7, 10].map(|millions| millions * 1_000_000).to_vec(),
             garbage_bytes: 1 << 30,
             steady_bytes: 256 << 20,
+            recycled_bytes: 2 << 30,
             raw_bytes: 1 << 30,
         }
     }
@@ -193,6 +196,7 @@ impl Plan {
             index_entries: vec![1000],
             garbage_bytes: 4 << 20,
             steady_bytes: 1 << 20,
+            recycled_bytes: 1 << 20,
             raw_bytes: 8 << 20,
             ..Self::full()
         }

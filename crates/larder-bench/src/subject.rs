@@ -16,7 +16,7 @@ use ::larder::SpoolId;
 use bytes::Bytes;
 
 pub(crate) use self::bare::BareLog;
-pub(crate) use self::larder::{Larder, SteadyLarder};
+pub(crate) use self::larder::{Larder, RecycledLarder, SteadyLarder};
 use crate::error::Result;
 use crate::plan::Workload;
 
@@ -59,8 +59,11 @@ pub(crate) enum Kind {
     Bare,
     /// The same into a file that grows
     BareGrowing,
-    /// larder's spool in steady state: what was stored is removed later, and its space used again
+    /// larder's spool with files to write over, as the bare log has one. What was stored is removed
+    /// between two measurements
     Larder,
+    /// larder's spool with its defaults, while entries are removed as fast as they come
+    LarderSteady,
     /// larder's spool in a fresh folder, with nothing to use again
     LarderFresh,
     /// larder's blocking call, a thread for each client
@@ -85,6 +88,7 @@ impl Kind {
             Self::Bare,
             Self::BareGrowing,
             Self::Larder,
+            Self::LarderSteady,
             Self::LarderFresh,
             Self::LarderBlocking,
         ];
@@ -104,6 +108,7 @@ impl Kind {
             Self::Bare => "bare log, prewritten",
             Self::BareGrowing => "bare log, growing",
             Self::Larder => "larder",
+            Self::LarderSteady => "larder, store and remove",
             Self::LarderFresh => "larder, fresh folder",
             Self::LarderBlocking => "larder, blocking",
             Self::FjallEach => "fjall, persist each",

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::crc32c;
 use crate::record::{Header, Kind, frame_len};
 
 /// What a record is stored under.
@@ -64,7 +65,7 @@ impl Batch {
 
     /// Adds: `slot` holds `payload`, whatever it held before. An empty payload is a payload.
     pub fn put(&mut self, slot: Slot, payload: Bytes) -> &mut Self {
-        let crc = crc32c::crc32c(&payload);
+        let crc = crc32c::of(&payload);
         self.bytes += Self::put_bytes(payload.len());
         self.payload_max = self.payload_max.max(payload.len() as u64);
         self.puts += 1;

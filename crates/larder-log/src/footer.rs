@@ -7,6 +7,7 @@
 //! checksum is.
 
 use crate::Slot;
+use crate::crc32c;
 use crate::io::{File, read_full};
 use crate::record::{
     Commit, FLAG_REPLACES, HEADER_LEN, Header, Kind, Seal, encode_abort, encode_delete, frame_len,
@@ -119,7 +120,7 @@ impl Hints {
         }
         self.lsn = header.lsn;
         self.frames += 1;
-        self.headers_crc = crc32c::crc32c_append(self.headers_crc, &header_crc.to_le_bytes());
+        self.headers_crc = crc32c::append(self.headers_crc, &header_crc.to_le_bytes());
     }
 
     /// Bytes that the footer takes on disk.
@@ -181,7 +182,7 @@ impl Footer {
         }
         let mut payload = vec![0; header.payload_len as usize];
         let read = read_full(file, &mut payload, at + HEADER_LEN as u64)?;
-        if read < payload.len() || crc32c::crc32c(&payload) != header.payload_crc {
+        if read < payload.len() || crc32c::of(&payload) != header.payload_crc {
             return Ok(None);
         }
         let mut footer = Self { payload, seed, max_lsn: 0, header };
@@ -197,7 +198,7 @@ impl Footer {
             told.min_lsn = told.min_lsn.min(frame.header.lsn);
             told.max_lsn = told.max_lsn.max(frame.header.lsn);
             let crc = frame.header_crc.to_le_bytes();
-            told.headers_crc = crc32c::crc32c_append(told.headers_crc, &crc);
+            told.headers_crc = crc32c::append(told.headers_crc, &crc);
         }
         let whole = records.rest.is_empty();
         self.max_lsn = told.max_lsn;
@@ -236,7 +237,7 @@ pub(crate) fn read_seal(file: &dyn File, seed: u32, end: u64) -> std::io::Result
     }
     let Some(header) = Header::decode(&bytes, seed) else { return Ok(None) };
     let payload = &bytes[HEADER_LEN..];
-    if header.kind != Kind::Seal || header.payload_crc != crc32c::crc32c(payload) {
+    if header.kind != Kind::Seal || header.payload_crc != crc32c::of(payload) {
         return Ok(None);
     }
     Ok(Seal::decode(payload).filter(|seal| seal.offset == at))

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::Slot;
 use crate::batch::Op;
+use crate::crc32c;
 use crate::footer::Hints;
 use crate::index::{Index, Location};
 use crate::record::{
@@ -19,6 +20,18 @@ use crate::shared::QueuedBatch;
 pub(crate) const COMMIT_BYTES: u64 = (HEADER_LEN + Commit::LEN) as u64;
 /// Payloads up to this length are copied next to their headers: cheaper than a part of their own.
 const INLINE_MAX: usize = 512;
+/// Memory for headers that is kept for the next group.
+const SCRATCH_MAX: usize = 1 << 20;
+
+/// Memory that one group leaves to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    inline: Vec<u8>,
+    put_here: PutHere,
+}
+
+/// Slots that a group has put.
+type PutHere = HashSet<Slot, rapidhash::fast::RandomState>;
 
 /// A group, encoded for one place in one segment.
 #[derive(Debug)]
@@ -32,12 +45,15 @@ pub(crate) struct Group {
     first_lsn: u64,
     /// What each batch comes to, in the order of the batches.
     pub(crate) effects: Vec<BatchEffect>,
+    /// What they do to the index, one after the other.
+    pub(crate) changes: Vec<Change>,
     /// Lowest and highest position that deletes and aborts refer to, and their bytes.
     pub(crate) tombstones: Vec<(u64, u64, u64)>,
     /// Bytes of the puts.
     pub(crate) put_bytes: u64,
     /// What the group adds to the footer of its segment.
     pub(crate) hints: Hints,
+    put_here: PutHere,
 }
 
 /// Where the next frame goes and which position it gets.
@@ -52,7 +68,8 @@ pub(crate) struct Place {
 /// What a batch does to the index once it is published.
 #[derive(Debug, Default)]
 pub(crate) struct BatchEffect {
-    pub(crate) changes: Vec<Change>,
+    /// How many of the group's changes are its own.
+    pub(crate) changes: usize,
     /// First and last position, where it wrote anything.
     pub(crate) lsns: Option<(u64, u64)>,
 }
@@ -70,9 +87,10 @@ enum Part {
 }
 
 impl Group {
-    pub(crate) fn new(place: Place, hints: Hints) -> Self {
+    pub(crate) fn new(place: Place, hints: Hints, scratch: Scratch) -> Self {
+        let Scratch { inline, put_here } = scratch;
         Self {
-            inline: Vec::new(),
+            inline,
             parts: Vec::new(),
             inline_from: 0,
             headers_crc: 0,
@@ -80,10 +98,22 @@ impl Group {
             place,
             first_lsn: place.lsn,
             effects: Vec::new(),
+            changes: Vec::new(),
             tombstones: Vec::new(),
             put_bytes: 0,
             hints,
+            put_here,
         }
+    }
+
+    /// What it held is written: its memory, for the next group.
+    pub(crate) fn into_scratch(self) -> Scratch {
+        let Self { mut inline, mut put_here, .. } = self;
+        inline.clear();
+        inline.shrink_to(SCRATCH_MAX);
+        put_here.clear();
+        put_here.shrink_to(SCRATCH_MAX / size_of::<Slot>());
+        Scratch { inline, put_here }
     }
 
     /// Adds the frames of all batches. A delete of what is not there, and was not put by an earlier
@@ -93,21 +123,21 @@ impl Group {
         batches: impl Iterator<Item = &'a QueuedBatch>,
         index: &Index,
     ) {
-        let mut put_here: HashSet<Slot> = HashSet::new();
         for batch in batches {
+            let changes = self.changes.len();
             let mut effect = BatchEffect::default();
             for op in &batch.ops {
                 let lsn = self.place.lsn;
                 let before = index.get(&op.slot());
                 let again = match op {
-                    Op::Put { slot, .. } => !put_here.insert(*slot),
-                    Op::Delete { slot } => put_here.contains(slot),
+                    Op::Put { slot, .. } => !self.put_here.insert(*slot),
+                    Op::Delete { slot } => self.put_here.contains(slot),
                 };
                 match op {
                     Op::Put { slot, payload, crc } => {
                         let replaces = before.is_some() || again;
                         let location = self.push_put(*slot, payload, *crc, replaces);
-                        effect.changes.push(Change::Put(*slot, location));
+                        self.changes.push(Change::Put(*slot, location));
                     }
                     Op::Delete { .. } if before.is_none() && !again => continue,
                     Op::Delete { slot } => {
@@ -116,11 +146,12 @@ impl Group {
                             _ => 0,
                         };
                         self.push_delete(*slot, oldest);
-                        effect.changes.push(Change::Delete(*slot));
+                        self.changes.push(Change::Delete(*slot));
                     }
                 }
                 effect.lsns = Some((effect.lsns.map_or(lsn, |(first, _)| first), lsn));
             }
+            effect.changes = self.changes.len() - changes;
             self.effects.push(effect);
         }
     }
@@ -205,7 +236,7 @@ impl Group {
     fn push_header(&mut self, header: &Header, says: &[(u64, u64)]) {
         let bytes = header.encode(self.place.seed);
         let crc = header_crc(&bytes);
-        self.headers_crc = crc32c::crc32c_append(self.headers_crc, &crc.to_le_bytes());
+        self.headers_crc = crc32c::append(self.headers_crc, &crc.to_le_bytes());
         self.hints.push(header, crc, says);
         self.count += 1;
         self.inline.extend_from_slice(&bytes);

@@ -436,7 +436,6 @@ impl Log {
             shared.forget_pending(puts, bytes);
             return Err(SubmitError::Closed);
         }
-        shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
         Ok(ticket)
     }
 }
@@ -509,6 +508,9 @@ impl Shared {
     /// only after it is there: so callers that come at once may be refused together at the last
     /// place, but never pass the limit together.
     fn claim(&self, batch: &Batch) -> Result<(), SubmitError> {
+        if !self.is_limited() {
+            return Ok(());
+        }
         let (puts, bytes) = (batch.puts(), batch.bytes());
         let puts_before = self.pending_puts.fetch_add(puts, Ordering::SeqCst);
         let bytes_before = self.pending_bytes.fetch_add(bytes, Ordering::SeqCst);
@@ -540,8 +542,16 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether what is on its way counts against a limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.options.max_entries.is_some() || self.options.max_bytes.is_some()
+    }
+
     /// Ends the claim of a batch: it is published, or will never be.
     pub(crate) fn forget_pending(&self, puts: u64, bytes: u64) {
+        if !self.is_limited() {
+            return;
+        }
         self.pending_puts.fetch_sub(puts, Ordering::SeqCst);
         self.pending_bytes.fetch_sub(bytes, Ordering::SeqCst);
     }

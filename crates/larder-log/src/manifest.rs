@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::crc32c;
 pub(crate) use crate::io::StoreFault;
 use crate::io::{Io, read_full, write_all};
 use crate::record::take;
@@ -76,7 +77,7 @@ impl Manifest {
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         push_u32(&mut out, len);
         out.extend_from_slice(&self.store);
-        let prefix_crc = crc32c::crc32c(&out);
+        let prefix_crc = crc32c::of(&out);
         out.extend_from_slice(&prefix_crc.to_le_bytes());
         for number in [self.next_segment, self.durable_lsn, self.next_lsn, self.clean_end] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -101,7 +102,7 @@ impl Manifest {
             out.extend_from_slice(&first.to_le_bytes());
             out.extend_from_slice(&last.to_le_bytes());
         }
-        let crc = crc32c::crc32c(&out);
+        let crc = crc32c::of(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
     }
@@ -110,7 +111,7 @@ impl Manifest {
         let damaged = Err(ManifestFault::Damaged);
         if bytes.len() < PREFIX_LEN
             || bytes[..8] != MAGIC
-            || u32::from_le_bytes(take(bytes, 32)) != crc32c::crc32c(&bytes[..32])
+            || u32::from_le_bytes(take(bytes, 32)) != crc32c::of(&bytes[..32])
         {
             return damaged;
         }
@@ -121,7 +122,7 @@ impl Manifest {
         let crc_at = bytes.len() - 4;
         if bytes.len() < FIXED_LEN + 4
             || u32::from_le_bytes(take(bytes, 12)) as usize != bytes.len()
-            || u32::from_le_bytes(take(bytes, crc_at)) != crc32c::crc32c(&bytes[..crc_at])
+            || u32::from_le_bytes(take(bytes, crc_at)) != crc32c::of(&bytes[..crc_at])
         {
             return damaged;
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::{Buf, Bytes};
 
+use crate::crc32c;
 use crate::damage::{Damage, DamageKind};
 use crate::index::Location;
 use crate::io::{Advice, read_full};
@@ -233,7 +234,7 @@ fn read_frame(
             && header.slot == slot
             && header.lsn == location.lsn()
             && frame.len() == HEADER_LEN + header.payload_len as usize
-            && crc32c::crc32c(&frame[HEADER_LEN..]) == header.payload_crc
+            && crc32c::of(&frame[HEADER_LEN..]) == header.payload_crc
     };
     // What the index says of the record makes up for a rotten byte in its header.
     match Header::decode(&frame, segment.seed) {

@@ -5,6 +5,7 @@
 //! with the store and the segment, so that bytes of another file never pass for a frame of this one.
 
 use crate::Slot;
+use crate::crc32c;
 
 pub(crate) const HEADER_LEN: usize = 40;
 pub(crate) const ALIGN: u64 = 8;
@@ -66,7 +67,7 @@ impl Header {
     pub(crate) fn of(self, payload: &[u8]) -> Self {
         Self {
             payload_len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-            payload_crc: crc32c::crc32c(payload),
+            payload_crc: crc32c::of(payload),
             ..self
         }
     }
@@ -81,7 +82,7 @@ impl Header {
         bytes[12..16].copy_from_slice(&self.payload_crc.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.lsn.to_le_bytes());
         bytes[24..40].copy_from_slice(&self.slot.id);
-        let crc = crc32c::crc32c_append(seed, &bytes[4..]);
+        let crc = crc32c::append(seed, &bytes[4..]);
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
@@ -91,9 +92,7 @@ impl Header {
         let bytes: &[u8; HEADER_LEN] = bytes.get(..HEADER_LEN)?.try_into().ok()?;
         let kind = Kind::from_byte(bytes[4])?;
         let flags = bytes[5];
-        if flags & !FLAGS_KNOWN != 0
-            || header_crc(bytes) != crc32c::crc32c_append(seed, &bytes[4..])
-        {
+        if flags & !FLAGS_KNOWN != 0 || header_crc(bytes) != crc32c::append(seed, &bytes[4..]) {
             return None;
         }
         Some(Self {
@@ -124,7 +123,7 @@ pub(crate) fn frame_len(payload_len: u64) -> u64 {
 
 /// The seed of the header checksums in one segment of one store.
 pub(crate) fn seed(store: &[u8; 16], segment: u64) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(store), &segment.to_le_bytes())
+    crc32c::append(crc32c::of(store), &segment.to_le_bytes())
 }
 
 /// Appends a whole frame to `out`.

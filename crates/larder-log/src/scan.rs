@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::crc32c;
 use crate::io::{File, read_full};
 use crate::record::{
     ALIGN, Commit, HEADER_LEN, Header, Kind, Seal, decode_abort, decode_delete, header_crc, take,
@@ -236,7 +237,7 @@ impl Window<'_> {
             if bytes.is_empty() {
                 break;
             }
-            crc = crc32c::crc32c_append(crc, bytes);
+            crc = crc32c::append(crc, bytes);
             at += bytes.len() as u64;
             left -= bytes.len().min(left);
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::crc32c;
 use crate::io::File;
 use crate::record::{self, take};
 
@@ -80,7 +81,7 @@ impl SegmentHeader {
         bytes.push(self.origin as u8);
         bytes.push(u8::from(self.recycled));
         bytes.resize(FIELDS_LEN, 0);
-        let crc = crc32c::crc32c(&bytes);
+        let crc = crc32c::of(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes.resize(BLOCK_LEN, 0);
         bytes
@@ -91,7 +92,7 @@ impl SegmentHeader {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
         let Some(bytes) = bytes.get(..FIELDS_LEN + 4) else { return Err(HeaderFault::Damaged) };
         let crc = u32::from_le_bytes(take(bytes, FIELDS_LEN));
-        if bytes[..8] != MAGIC || crc != crc32c::crc32c(&bytes[..FIELDS_LEN]) {
+        if bytes[..8] != MAGIC || crc != crc32c::of(&bytes[..FIELDS_LEN]) {
             return Err(HeaderFault::Damaged);
         }
         let version = u32::from_le_bytes(take(bytes, 8));
@@ -122,7 +123,7 @@ impl Cut {
     pub(crate) fn put_into(self, block: &mut [u8]) {
         block[CUT_AT..CUT_AT + 8].copy_from_slice(&self.segment.to_le_bytes());
         block[CUT_AT + 8..CUT_AT + 16].copy_from_slice(&self.end.to_le_bytes());
-        let crc = crc32c::crc32c(&block[..CUT_AT + 16]);
+        let crc = crc32c::of(&block[..CUT_AT + 16]);
         block[CUT_AT + 16..CUT_AT + CUT_LEN].copy_from_slice(&crc.to_le_bytes());
     }
 
@@ -134,7 +135,7 @@ impl Cut {
             segment: u64::from_le_bytes(take(bytes, CUT_AT)),
             end: u64::from_le_bytes(take(bytes, CUT_AT + 8)),
         };
-        (cut.segment != 0 && crc == crc32c::crc32c(&bytes[..CUT_AT + 16])).then_some(cut)
+        (cut.segment != 0 && crc == crc32c::of(&bytes[..CUT_AT + 16])).then_some(cut)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::budget::{Budget, Permit};
 use crate::damage::DamageList;
 use crate::error::is_no_space;
 use crate::health::Health;
-use crate::index::{Index, Location};
+use crate::index::Index;
 use crate::io::{FileIdentity, Io, Lock};
 use crate::manifest::{Manifest, StoreFault};
 use crate::pace::Pace;
@@ -71,8 +71,7 @@ pub(crate) struct Counters {
     pub(crate) syncs: AtomicU64,
     pub(crate) groups: AtomicU64,
     pub(crate) batches: AtomicU64,
-    /// Batches that were queued, and those of them that have ended.
-    pub(crate) accepted: AtomicU64,
+    /// Queued batches that have ended.
     pub(crate) ended: AtomicU64,
     pub(crate) synced_batches: AtomicU64,
     pub(crate) appended_bytes: AtomicU64,
@@ -90,6 +89,10 @@ pub(crate) struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     pub(crate) items: VecDeque<Item>,
+    /// Of the batches among them.
+    pub(crate) bytes: u64,
+    /// Batches that were queued since the log was opened.
+    pub(crate) accepted: u64,
     /// The committer sleeps and wants to be woken.
     pub(crate) asleep: bool,
     pub(crate) closing: bool,
@@ -303,6 +306,10 @@ impl Shared {
         if queue.closing || queue.gone {
             return Err(item);
         }
+        if let Item::Batch(batch) = &item {
+            queue.bytes += batch.bytes;
+            queue.accepted += 1;
+        }
         queue.items.push_back(item);
         // A wake-up is a system call; it is spared while the committer is busy anyway.
         let wake = std::mem::take(&mut queue.asleep);
@@ -359,32 +366,5 @@ impl Shared {
         let mut all: Vec<_> = segments.values().cloned().collect();
         all.sort_by_key(|segment| segment.id);
         all
-    }
-
-    /// Counts a location that the index has come to point to.
-    pub(crate) fn count_live(&self, location: &Location) {
-        self.count_live_in(self.segment(location.segment()).as_deref(), location);
-    }
-
-    /// [`Self::count_live`] for somebody who has the segment at hand.
-    pub(crate) fn count_live_in(&self, segment: Option<&Segment>, location: &Location) {
-        let bytes = location.frame_len();
-        self.counters.live_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.counters.payload_bytes.fetch_add(location.len().into(), Ordering::Relaxed);
-        if let Some(segment) = segment {
-            segment.live_bytes.fetch_add(bytes, Ordering::Relaxed);
-            segment.live_records.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Counts a location that the index has ceased to point to.
-    pub(crate) fn count_dead(&self, location: &Location) {
-        let bytes = location.frame_len();
-        self.counters.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.counters.payload_bytes.fetch_sub(location.len().into(), Ordering::Relaxed);
-        if let Some(segment) = self.segment(location.segment()) {
-            segment.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            segment.live_records.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }

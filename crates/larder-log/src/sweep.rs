@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::crc32c;
 use crate::index::Location;
 use crate::reader::{Entry, unsettled};
 use crate::record::{ALIGN, HEADER_LEN, Header, Kind};
@@ -163,7 +164,7 @@ impl<'a, F: Fn(&Entry) -> bool> Sweep<'a, F> {
                 let payload_at = offset + HEADER_LEN as u64;
                 let payload = self.block.take(segment, payload_at, header.payload_len);
                 let payload = payload.map_err(failed)?;
-                if crc32c::crc32c(&payload) == header.payload_crc
+                if crc32c::of(&payload) == header.payload_crc
                     && payload.len() == header.payload_len as usize
                 {
                     return Ok(Some(Swept { slot: header.slot, payload: Some(payload) }));

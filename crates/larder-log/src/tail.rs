@@ -5,6 +5,7 @@
 //! record behind it: whole groups are kept up to the first thing that is not right, and the rest is
 //! a torn tail.
 
+use crate::crc32c;
 use crate::record::{Commit, Kind};
 use crate::scan::{Body, Event, Frame, Scan};
 use crate::segment::{Origin, SegmentHeader};
@@ -130,7 +131,7 @@ impl Divider {
         let headers_crc = self
             .group
             .iter()
-            .fold(0, |crc, frame| crc32c::crc32c_append(crc, &frame.header_crc.to_le_bytes()));
+            .fold(0, |crc, frame| crc32c::append(crc, &frame.header_crc.to_le_bytes()));
         Commit {
             first_lsn: self.group.first().map_or(commit.header.lsn, |frame| frame.header.lsn),
             durable_lsn,

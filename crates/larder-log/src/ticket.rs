@@ -63,7 +63,8 @@ impl Ticket {
         let state = Arc::new(TicketState {
             inner: Mutex::new(Inner {
                 phase: Phase::Queued,
-                wakers: Vec::new(),
+                first: None,
+                others: Vec::new(),
                 next_key: 1,
                 blocked: 0,
             }),
@@ -107,16 +108,19 @@ impl Ticket {
     /// Gives the batch up, for a caller whose deadline has passed.
     pub fn annul(&self) -> Annulment {
         let mut inner = self.state.lock();
-        let (phase, annulment) = match &inner.phase {
-            Phase::Queued => (Phase::Ended(Outcome::Annulled), Annulment::NotWritten),
-            Phase::InFlight | Phase::Annulling => (Phase::Annulling, Annulment::Pending),
-            Phase::Ended(_) => return Annulment::AlreadyDone,
-        };
-        inner.phase = phase;
-        if annulment == Annulment::NotWritten {
-            self.state.wake(inner);
+        match &inner.phase {
+            Phase::Queued => {
+                let waiting = inner.end(Outcome::Annulled);
+                drop(inner);
+                self.state.wake(waiting);
+                Annulment::NotWritten
+            }
+            Phase::InFlight | Phase::Annulling => {
+                inner.phase = Phase::Annulling;
+                Annulment::Pending
+            }
+            Phase::Ended(_) => Annulment::AlreadyDone,
         }
-        annulment
     }
 }
 
@@ -129,7 +133,12 @@ impl Future for Ticket {
             return Poll::Ready(outcome.clone());
         }
         let before = inner.take_waker(self.key);
-        inner.wakers.push((self.key, cx.waker().clone()));
+        let waker = cx.waker().clone();
+        if self.key == 0 {
+            inner.first = Some(waker);
+        } else {
+            inner.others.push((self.key, waker));
+        }
         drop(inner);
         drop(before);
         Poll::Pending
@@ -164,8 +173,10 @@ pub(crate) struct TicketState {
 #[derive(Debug)]
 struct Inner {
     phase: Phase,
+    /// Of the ticket that submitting gave. Most batches have no other, so it costs no allocation.
+    first: Option<Waker>,
     /// One per clone that was polled.
-    wakers: Vec<(u64, Waker)>,
+    others: Vec<(u64, Waker)>,
     next_key: u64,
     /// Threads that wait: waking nobody is a system call, too.
     blocked: usize,
@@ -173,8 +184,22 @@ struct Inner {
 
 impl Inner {
     fn take_waker(&mut self, of: u64) -> Option<Waker> {
-        let at = self.wakers.iter().position(|(key, _)| *key == of)?;
-        Some(self.wakers.swap_remove(at).1)
+        if of == 0 {
+            return self.first.take();
+        }
+        let at = self.others.iter().position(|(key, _)| *key == of)?;
+        Some(self.others.swap_remove(at).1)
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Waiting {
+        let published = matches!(outcome, Outcome::Done { .. });
+        self.phase = Phase::Ended(outcome);
+        Waiting {
+            published,
+            first: self.first.take(),
+            others: std::mem::take(&mut self.others),
+            blocked: self.blocked > 0,
+        }
     }
 }
 
@@ -197,17 +222,23 @@ impl TicketState {
         begun
     }
 
-    /// Ends a written batch. Unless it was given up, `publish` makes it visible, and nobody can
-    /// give it up any more by then. Returns whether it was published.
-    pub(crate) fn finish(&self, publish: impl FnOnce() -> u64) -> bool {
+    /// Ends a written batch, and says who waits for that: they are woken by [`Self::wake`]. Unless
+    /// it was given up, `publish` makes it visible, and nobody can give it up any more by then.
+    pub(crate) fn end(&self, publish: impl FnOnce() -> u64) -> Waiting {
         let mut inner = self.lock();
-        let published = !matches!(inner.phase, Phase::Annulling);
-        inner.phase = Phase::Ended(if published {
-            Outcome::Done { lsn: publish() }
-        } else {
+        let outcome = if matches!(inner.phase, Phase::Annulling) {
             Outcome::Annulled
-        });
-        self.wake(inner);
+        } else {
+            Outcome::Done { lsn: publish() }
+        };
+        inner.end(outcome)
+    }
+
+    /// [`Self::end`], and wakes those who wait. Returns whether it was published.
+    pub(crate) fn finish(&self, publish: impl FnOnce() -> u64) -> bool {
+        let waiting = self.end(publish);
+        let published = waiting.published;
+        self.wake(waiting);
         published
     }
 
@@ -215,8 +246,9 @@ impl TicketState {
     pub(crate) fn fail(&self, error: &Arc<WriteError>) {
         let mut inner = self.lock();
         if !matches!(inner.phase, Phase::Ended(_)) {
-            inner.phase = Phase::Ended(Outcome::Failed(Arc::clone(error)));
-            self.wake(inner);
+            let waiting = inner.end(Outcome::Failed(Arc::clone(error)));
+            drop(inner);
+            self.wake(waiting);
         }
     }
 
@@ -231,18 +263,30 @@ impl TicketState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakers run foreign code, so the lock is given back first.
-    fn wake(&self, mut inner: MutexGuard<'_, Inner>) {
-        let wakers = std::mem::take(&mut inner.wakers);
-        let blocked = inner.blocked > 0;
-        drop(inner);
-        if blocked {
+    /// Wakes those who waited. Wakers run foreign code: no lock is held here.
+    pub(crate) fn wake(&self, waiting: Waiting) {
+        if waiting.blocked {
             self.ready.notify_all();
         }
-        for (_, waker) in wakers {
+        if let Some(waker) = waiting.first {
+            waker.wake();
+        }
+        for (_, waker) in waiting.others {
             waker.wake();
         }
     }
+}
+
+/// Who waits for a batch that has ended.
+#[derive(Debug)]
+#[must_use = "somebody waits"]
+pub(crate) struct Waiting {
+    /// The batch was not given up.
+    pub(crate) published: bool,
+    first: Option<Waker>,
+    others: Vec<(u64, Waker)>,
+    /// Threads do.
+    blocked: bool,
 }
 
 #[cfg(test)]

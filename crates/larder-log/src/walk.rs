@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::crc32c;
 use crate::io::{File, read_full};
 use crate::record::{
     ALIGN, Commit, HEADER_LEN, Header, Kind, Seal, decode_abort, decode_delete, header_crc, take,
@@ -93,7 +94,7 @@ impl<'a> Walk<'a> {
             if bytes.is_empty() {
                 break;
             }
-            crc = crc32c::crc32c_append(crc, bytes);
+            crc = crc32c::append(crc, bytes);
             if header.kind != Kind::Put {
                 small.extend_from_slice(bytes);
             }

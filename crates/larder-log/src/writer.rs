@@ -16,7 +16,7 @@ use crate::clock;
 use crate::compact::{Brake, Tempo};
 use crate::error::{is_no_space, is_out_of_resources};
 use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
-use crate::group::{BatchEffect, COMMIT_BYTES, Change, Group, Place, abort_bytes};
+use crate::group::{COMMIT_BYTES, Group, Place, Scratch, abort_bytes};
 use crate::io::write_all;
 use crate::segment::{FRAMES_START, Segment};
 use crate::shared::{Item, QueuedBatch, Shared};
@@ -24,10 +24,12 @@ use crate::spare::Need;
 use crate::ticket::TicketState;
 use crate::{CompactMode, CompactReport, Error, WriteError};
 
+mod answer;
 mod create;
 mod roll;
 mod room;
 
+use answer::Written;
 pub(crate) use create::{create_segment, discard_segment, write_header};
 
 /// A group is closed at this size, so that its answers do not wait for the rest of the queue.
@@ -36,7 +38,8 @@ const GROUP_BYTES_MAX: u64 = 8 << 20;
 const IDLE_BEFORE_MARK: Duration = Duration::from_millis(10);
 /// Batches that write nothing are bounded by number.
 const GROUP_ITEMS_MAX: usize = 1 << 16;
-
+/// Places of the queue whose memory is kept.
+const TAKEN_KEPT: usize = 1 << 12;
 /// When to step again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -68,6 +71,9 @@ pub struct Committer {
     aborts: Vec<(u64, u64)>,
     /// The manifest still says that the log was shut down.
     clean: bool,
+    /// What was taken off the queue; empty between two rounds.
+    taken: VecDeque<Item>,
+    scratch: Scratch,
 }
 
 /// The segment that is appended to.
@@ -117,6 +123,8 @@ impl Committer {
             last_write: Duration::ZERO,
             aborts: start.aborts,
             clean: start.clean,
+            taken: VecDeque::new(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -135,9 +143,9 @@ impl Committer {
 
     /// Does what there is to do at the moment `now`, at most one round of groups or one chore.
     pub fn step(&mut self, now: Duration) -> Next {
-        let (items, closing) = self.take();
-        if !items.is_empty() {
-            self.commit(items, now);
+        let closing = self.take();
+        if !self.taken.is_empty() {
+            self.commit(now);
             return Next::Again;
         }
         if self.shared.health.is_poisoned() {
@@ -214,21 +222,26 @@ impl Committer {
         Next::Wait(due.map(|due| due.saturating_sub(now)))
     }
 
-    /// Takes one group's worth off the queue.
-    fn take(&self) -> (VecDeque<Item>, bool) {
+    /// Takes one group's worth off the queue. Whether the log is closing.
+    fn take(&mut self) -> bool {
         let mut queue = self.shared.queue();
-        let mut taken = VecDeque::new();
+        if queue.bytes <= GROUP_BYTES_MAX && queue.items.len() <= GROUP_ITEMS_MAX {
+            std::mem::swap(&mut queue.items, &mut self.taken);
+            queue.bytes = 0;
+            return queue.closing;
+        }
         let mut bytes = 0;
         while let Some(item) = queue.items.front() {
-            if let Item::Batch(batch) = item {
-                bytes += batch.bytes;
-            }
-            if !taken.is_empty() && (bytes > GROUP_BYTES_MAX || taken.len() >= GROUP_ITEMS_MAX) {
+            let more = if let Item::Batch(batch) = item { batch.bytes } else { 0 };
+            let full = bytes + more > GROUP_BYTES_MAX || self.taken.len() >= GROUP_ITEMS_MAX;
+            if full && !self.taken.is_empty() {
                 break;
             }
-            taken.extend(queue.items.pop_front());
+            bytes += more;
+            self.taken.extend(queue.items.pop_front());
         }
-        (taken, queue.closing)
+        queue.bytes -= bytes;
+        queue.closing
     }
 
     fn wait(&self, limit: Option<Duration>) {
@@ -248,16 +261,17 @@ impl Committer {
     }
 
     /// Writes what was taken, in as many groups as segments and control items make it.
-    fn commit(&mut self, items: VecDeque<Item>, now: Duration) {
-        let mut group: Vec<QueuedBatch> = Vec::new();
+    fn commit(&mut self, now: Duration) {
+        let mut items = std::mem::take(&mut self.taken);
+        let mut group: Vec<QueuedBatch> = Vec::with_capacity(items.len());
         let mut ops = 0;
         let mut syncs: Vec<Arc<TicketState>> = Vec::new();
         let mut bytes = 0;
-        for item in items {
+        for item in items.drain(..) {
             match item {
                 Item::Batch(batch) => {
                     if !batch.ticket.begin() {
-                        self.forget_pending(&batch);
+                        self.forget(std::slice::from_ref(&batch));
                         continue;
                     }
                     if !group.is_empty() && !self.fits(bytes + batch.bytes, ops + batch.ops.len()) {
@@ -282,6 +296,8 @@ impl Committer {
                 }
             }
         }
+        items.shrink_to(TAKEN_KEPT);
+        self.taken = items;
         let _ = self.write_group(group, now);
         self.answer_syncs(&syncs, now);
     }
@@ -341,8 +357,8 @@ impl Committer {
         while matches!(appended, Err(Fault::NoSpace)) && self.shared.make_room(need) {
             appended = self.append(&batches, now);
         }
-        let effects = match appended {
-            Ok(effects) => effects,
+        let written = match appended {
+            Ok(written) => written,
             Err(fault @ (Fault::NoSpace | Fault::Refused(_))) => {
                 let (puts, deletes): (Vec<_>, Vec<_>) =
                     batches.into_iter().partition(|batch| batch.puts > 0);
@@ -369,16 +385,12 @@ impl Committer {
             let count = batches.len() as u64;
             self.shared.counters.synced_batches.fetch_add(count, Ordering::Relaxed);
         }
-        self.publish(&batches, effects);
+        self.publish(&batches, written);
         Ok(())
     }
 
     /// Puts the group into the file. On `NoSpace` and `Refused` nothing of it remains.
-    fn append(
-        &mut self,
-        batches: &[QueuedBatch],
-        now: Duration,
-    ) -> Result<Vec<BatchEffect>, Fault> {
+    fn append(&mut self, batches: &[QueuedBatch], now: Duration) -> Result<Written, Fault> {
         let bytes = batches.iter().map(|batch| batch.bytes).sum::<u64>();
         let ops = batches.iter().map(|batch| batch.ops.len()).sum();
         let only_deletes = batches.iter().all(|batch| batch.puts == 0);
@@ -389,13 +401,13 @@ impl Committer {
                 rolled => rolled?,
             }
         }
-        let mut group = Group::new(self.place(), self.active.hints.fork());
+        let mut group = self.group();
         if !self.aborts.is_empty() {
             group.push_abort(&self.aborts);
         }
         group.push_batches(batches.iter(), &self.shared.index);
         if group.is_empty() {
-            return Ok(group.effects);
+            return Ok(self.written(group));
         }
         group.commit(self.durable_lsn);
         self.announce_use()?;
@@ -415,33 +427,27 @@ impl Committer {
         self.advance(group.next_place(), now);
         self.data_lsn = self.written_lsn;
         self.shared.counters.groups.fetch_add(1, Ordering::Relaxed);
-        Ok(group.effects)
+        Ok(self.written(group))
     }
 
-    /// Makes the batches visible in the order of their positions, and answers them.
-    fn publish(&mut self, batches: &[QueuedBatch], effects: Vec<BatchEffect>) {
-        for (batch, effect) in batches.iter().zip(effects) {
-            let shared = &self.shared;
-            let lsn = effect.lsns.map_or(self.written_lsn, |(_, last)| last);
-            let published = batch.ticket.finish(|| {
-                for change in &effect.changes {
-                    apply(shared, &self.active.segment, change);
-                }
-                lsn
-            });
-            if !published {
-                self.aborts.extend(effect.lsns);
-            }
-            self.forget_pending(batch);
-        }
-        self.shared.counters.batches.fetch_add(batches.len() as u64, Ordering::Relaxed);
-        self.shared.published_lsn.store(self.written_lsn, Ordering::Release);
+    /// A group for the end of the segment.
+    fn group(&mut self) -> Group {
+        let scratch = std::mem::take(&mut self.scratch);
+        Group::new(self.place(), self.active.hints.fork(), scratch)
+    }
+
+    /// What is to do for a group that is in the file.
+    fn written(&mut self, mut group: Group) -> Written {
+        let effects = std::mem::take(&mut group.effects);
+        let changes = std::mem::take(&mut group.changes);
+        self.scratch = group.into_scratch();
+        Written { effects, changes }
     }
 
     /// Writes an empty group that says what is durable, and syncs it: a mark that the power takes
     /// along would leave rot in the last group looking like a torn write.
     fn write_mark(&mut self, now: Duration) -> Result<(), Fault> {
-        let mut group = Group::new(self.place(), self.active.hints.fork());
+        let mut group = self.group();
         group.commit(self.durable_lsn);
         // It may go a little beyond the end of a full segment: better than not knowing.
         let durable = self.durable_lsn;
@@ -551,24 +557,6 @@ impl Committer {
             self.poison(action, source)
         }
     }
-
-    fn fail(&self, batches: &[QueuedBatch], error: WriteError) -> Arc<WriteError> {
-        let error = Arc::new(error);
-        self.fail_all(batches, &error);
-        error
-    }
-
-    fn fail_all(&self, batches: &[QueuedBatch], error: &Arc<WriteError>) {
-        for batch in batches {
-            batch.ticket.fail(error);
-            self.forget_pending(batch);
-        }
-    }
-
-    fn forget_pending(&self, batch: &QueuedBatch) {
-        self.shared.counters.ended.fetch_add(1, Ordering::Relaxed);
-        self.shared.forget_pending(batch.puts, batch.bytes);
-    }
 }
 
 impl Drop for Committer {
@@ -595,24 +583,6 @@ impl Drop for Committer {
         self.shared.release_lock();
         if let Some((_, ticket)) = shutdown {
             ticket.fail(&error);
-        }
-    }
-}
-
-/// Changes the index and the counts of live bytes; puts lie in `active`.
-fn apply(shared: &Shared, active: &Segment, change: &Change) {
-    match change {
-        Change::Put(slot, location) => {
-            debug_assert_eq!(location.segment(), active.id);
-            shared.count_live_in(Some(active), location);
-            if let Some(old) = shared.index.put(*slot, *location) {
-                shared.count_dead(&old);
-            }
-        }
-        Change::Delete(slot) => {
-            if let Some(old) = shared.index.remove(slot) {
-                shared.count_dead(&old);
-            }
         }
     }
 }

@@ -105,6 +105,30 @@ fn files_of_dead_segments_are_written_again() {
     assert_eq!(log.stats().entries, 2);
 }
 
+/// The blocks of a file that is emptied before it is full were all written: cutting them off would make
+/// the next segment grow again.
+#[test]
+fn file_that_is_emptied_half_full_is_kept_whole() {
+    let disk = SimDisk::new(1);
+    let (log, mut committer) = open(&disk);
+    free_some(&log, &mut committer);
+    let full = active(&disk);
+    while active(&disk) == full {
+        put(&log, &mut committer, 0, 0);
+    }
+    let active = active(&disk).to_str().unwrap().replace("seg-", "free-");
+    for n in 0..100 {
+        let mut batch = Batch::new();
+        batch.delete(slot(n));
+        log.submit(batch, Durability::Power).unwrap();
+    }
+    settle(&mut committer);
+    assert_eq!(log.stats().entries, 0);
+    committer.compact(CompactMode::Full).unwrap();
+    let kept = disk.read(Path::new(&active)).map(|bytes| bytes.len());
+    assert!(kept.is_some_and(|len| len >= 12 << 10), "{kept:?}");
+}
+
 #[test]
 fn nothing_is_kept_when_it_is_turned_off() {
     let disk = SimDisk::new(1);

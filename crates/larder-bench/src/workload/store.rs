@@ -10,20 +10,29 @@ use crate::error::Result;
 use crate::payload::Source;
 use crate::plan::Workload;
 use crate::row::{self, Measured, Row};
-use crate::subject::{BareLog, Kind, Sink, SteadyLarder};
+use crate::subject::{BareLog, Kind, RecycledLarder, Sink, SteadyLarder};
 
 /// What is kept from round to round.
 struct Kept {
     /// The prewritten file of the subjects that want one.
     file: Option<RawFile>,
+    recycled: Option<Arc<RecycledLarder>>,
     steady: Option<Arc<SteadyLarder>>,
 }
 
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let (path, bytes) = (bench.dir().join("prewritten"), bench.plan.raw_bytes);
-    let mut kept = Kept { file: Some(RawFile::prewritten(&path, bytes)?), steady: None };
-    let steady = [Kind::Larder, Kind::LarderBlocking];
-    if steady.iter().any(|kind| bench.plan.subjects.contains(kind)) {
+    let file = Some(RawFile::prewritten(&path, bytes)?);
+    let mut kept = Kept { file, recycled: None, steady: None };
+    let wanted = |kinds: &[Kind]| kinds.iter().any(|kind| bench.plan.subjects.contains(kind));
+    let (recycled, steady) =
+        (wanted(&[Kind::Larder, Kind::LarderBlocking]), wanted(&[Kind::LarderSteady]));
+    if recycled {
+        let (folder, source) = (bench.fresh(), bench.payloads.source(16 << 10));
+        let recycled = RecycledLarder::open(&folder, bench.plan.recycled_bytes, source).await?;
+        kept.recycled = Some(Arc::new(recycled));
+    }
+    if steady {
         let (folder, source) = (bench.fresh(), bench.payloads.source(16 << 10));
         let steady = SteadyLarder::open(&folder, bench.plan.steady_bytes, source).await?;
         kept.steady = Some(Arc::new(steady));
@@ -46,6 +55,9 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
                     .await?;
             }
         }
+    }
+    if let Some(recycled) = kept.recycled {
+        recycled.close().await?;
     }
     if let Some(steady) = kept.steady {
         steady.close().await?;
@@ -71,15 +83,22 @@ async fn measure(
             measured
         }
         Kind::LarderBlocking => {
-            let steady = kept.steady.as_ref().ok_or("the spool in steady state is missing")?;
+            let recycled = kept.recycled.as_ref().ok_or("the spool to write over is missing")?;
+            recycled.empty().await?;
             let step = |source: &mut Source| {
                 let (id, data) = (source.id(), source.payload());
-                steady.store_blocking(id, data).map(|()| size)
+                recycled.store_blocking(id, data).map(|()| size)
             };
             let source = || bench.payloads.source(size);
             clients::threads(concurrency, bench.plan.cell, bench.dir(), &step, source)
         }
         Kind::Larder => {
+            let recycled = kept.recycled.clone().ok_or("the spool to write over is missing")?;
+            recycled.empty().await?;
+            let sink: Arc<dyn Sink> = recycled;
+            storing(bench, &sink, size, concurrency).await
+        }
+        Kind::LarderSteady => {
             let steady = kept.steady.clone().ok_or("the spool in steady state is missing")?;
             let sink: Arc<dyn Sink> = steady;
             storing(bench, &sink, size, concurrency).await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Tempo;
+use crate::crc32c;
 use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
 use crate::group::control_frame;
 use crate::io::{read_full, write_all};
@@ -155,7 +156,7 @@ impl Open {
             if from + read < self.piece.len() {
                 return Err(CopyFault::Rotten);
             }
-            crc = crc32c::crc32c_append(crc, &self.piece[from..]);
+            crc = crc32c::append(crc, &self.piece[from..]);
             done += read;
         }
         if crc != header.payload_crc {

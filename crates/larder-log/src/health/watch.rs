@@ -151,10 +151,8 @@ impl Shared {
         if let Some(space) = space {
             watch.judge_space(space, machine, now);
         }
-        let queued = Progress {
-            batches: self.counters.accepted.load(Ordering::Relaxed),
-            admissions: self.budget.next_waiter(),
-        };
+        let queued =
+            Progress { batches: self.queue().accepted, admissions: self.budget.next_waiter() };
         let then = watch.long_ago(queued, now);
         let late = then.batches.saturating_sub(self.counters.ended.load(Ordering::Relaxed))
             + self.budget.waiters_before(then.admissions);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::crc32c;
 
 fn manifest() -> Manifest {
     Manifest {
@@ -49,7 +50,7 @@ fn every_flipped_bit_and_every_cut_is_damage() {
 fn later_version_is_named_whatever_follows() {
     let mut bytes = manifest().encode();
     bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..32]);
+    let crc = crc32c::of(&bytes[..32]);
     bytes[32..36].copy_from_slice(&crc.to_le_bytes());
     assert!(matches!(Manifest::decode(&bytes), Err(ManifestFault::Newer(2))));
 }

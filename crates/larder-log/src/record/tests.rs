@@ -1,4 +1,5 @@
 use super::*;
+use crate::crc32c;
 
 fn header() -> Header {
     Header {
@@ -6,7 +7,7 @@ fn header() -> Header {
         flags: FLAG_REPLACES,
         slot: Slot { namespace: 0x0102, id: *b"0123456789abcdef" },
         payload_len: 5,
-        payload_crc: crc32c::crc32c(b"hello"),
+        payload_crc: crc32c::of(b"hello"),
         lsn: 0x0102_0304_0506_0708,
     }
 }

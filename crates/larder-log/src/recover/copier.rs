@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::crc32c;
 use crate::footer::Hints;
 use crate::group::control_frame;
 use crate::io::{File, read_full, write_all};
@@ -26,7 +27,7 @@ impl<'a> Copier<'a> {
         let len = usize::try_from(frame.header.payload_len).map_err(io::Error::other)?;
         let mut payload = vec![0; len];
         let read = read_full(from, &mut payload, frame.offset + HEADER_LEN as u64)?;
-        if read < len || crc32c::crc32c(&payload) != frame.header.payload_crc {
+        if read < len || crc32c::of(&payload) != frame.header.payload_crc {
             return Err(io::Error::other("a payload changed while it was copied"));
         }
         let header = frame.header.encode(self.seed);
@@ -62,9 +63,8 @@ impl<'a> Copier<'a> {
         durable_lsn: u64,
         copies: &[Frame],
     ) -> io::Result<(u64, Hints)> {
-        let headers_crc = copies
-            .iter()
-            .fold(0, |crc, copy| crc32c::crc32c_append(crc, &copy.header_crc.to_le_bytes()));
+        let headers_crc =
+            copies.iter().fold(0, |crc, copy| crc32c::append(crc, &copy.header_crc.to_le_bytes()));
         let commit = Commit {
             first_lsn: copies.first().map_or(lsn, |copy| copy.header.lsn),
             durable_lsn,

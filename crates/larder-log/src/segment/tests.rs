@@ -1,4 +1,5 @@
 use super::*;
+use crate::crc32c;
 
 fn header() -> SegmentHeader {
     SegmentHeader {
@@ -32,7 +33,7 @@ fn every_flipped_bit_of_a_header_is_damage_and_never_a_newer_version() {
 fn later_version_is_named() {
     let mut bytes = header().encode();
     bytes[8..12].copy_from_slice(&7u32.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..FIELDS_LEN]);
+    let crc = crc32c::of(&bytes[..FIELDS_LEN]);
     bytes[FIELDS_LEN..FIELDS_LEN + 4].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Newer(7)));
 }

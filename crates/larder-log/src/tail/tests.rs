@@ -1,5 +1,6 @@
 use super::*;
 use crate::Slot;
+use crate::crc32c;
 use crate::group::{Group, Place};
 use crate::index::Index;
 use crate::io::write_all;
@@ -31,7 +32,8 @@ fn groups() -> (Vec<u8>, Vec<u64>) {
             ops: batch.ops,
         };
         starts.push(place.offset - FRAMES_START);
-        let mut group = Group::new(place, crate::footer::Hints::default());
+        let mut group =
+            Group::new(place, crate::footer::Hints::default(), crate::group::Scratch::default());
         group.push_batches([&queued].into_iter(), &index);
         group.commit(durable);
         bytes.extend(group.parts().concat());
@@ -119,7 +121,7 @@ fn group_whose_commit_disagrees_is_torn() {
     let mut bad = bytes.clone();
     let header = crate::record::Header::decode(&bad[commit..], SEED).unwrap();
     let body = Commit { count: 1, ..Commit::decode(&bad[commit + 40..third]).unwrap() }.encode();
-    let header = crate::record::Header { payload_crc: crc32c::crc32c(&body), ..header };
+    let header = crate::record::Header { payload_crc: crc32c::of(&body), ..header };
     bad[commit..commit + 40].copy_from_slice(&header.encode(SEED));
     bad[commit + 40..third].copy_from_slice(&body);
     let tail = divide_bytes(&bad, 3);
@@ -139,7 +141,7 @@ fn with_stale(bytes: &[u8]) -> Vec<u8> {
     let mut stale = Vec::new();
     for n in 0..20u8 {
         let header = crate::record::Header {
-            payload_crc: crc32c::crc32c(&[n; 100]),
+            payload_crc: crc32c::of(&[n; 100]),
             payload_len: 100,
             ..crate::record::Header::control(Kind::Put, 10 + u64::from(n), &[])
         };

@@ -2,6 +2,7 @@
 //! frame's header.
 
 use crate::Slot;
+use crate::crc32c;
 use crate::record::{FLAG_REPLACES, Header, Kind, Seal, encode_abort, encode_delete, header_crc};
 use crate::scan::{Body, Frame};
 use crate::segment::FRAMES_START;
@@ -23,7 +24,7 @@ pub(super) fn read(payload: &[u8], seal: &Seal, seed: u32) -> Option<Vec<Frame>>
         && seal.footer == offset
         && lsns().min() == Some(seal.min_lsn)
         && lsns().max() == Some(seal.max_lsn)
-        && seal.headers_crc == crc32c::crc32c(&checksums);
+        && seal.headers_crc == crc32c::of(&checksums);
     fits.then_some(frames)
 }
 

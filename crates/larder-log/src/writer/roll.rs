@@ -131,9 +131,13 @@ impl Committer {
             written => written?,
         };
         let segment = Arc::clone(&self.active.segment);
+        // Where nothing is live, the file is about to be written again, or removed.
+        let dead = segment.live_records.load(Ordering::Relaxed) == 0;
+        let recyclable = dead && self.shared.options.recycle_bytes > 0;
         let synced = segment.file.size().and_then(|len| {
             let needed = self.shared.manifest().free.is_disk_full();
-            if needed || !recycle::keeps_slack(len, end, &self.shared.options) {
+            let keeps = recyclable || recycle::keeps_slack(len, end, &self.shared.options);
+            if needed || !keeps {
                 segment.file.truncate(end)?;
                 self.active.allocated = end;
             }

@@ -90,8 +90,8 @@ impl LogSpool {
             Ok(permit) => permit.map_err(refused)?,
             Err(_) => return Err(limit.passed(Effect::NotApplied)),
         };
-        let ticket = self.log.submit_admitted(batch, durability, permit).map_err(refused)?;
-        let outcome = tokio::time::timeout_at(limit.at.into(), ticket.clone()).await;
+        let mut ticket = self.log.submit_admitted(batch, durability, permit).map_err(refused)?;
+        let outcome = tokio::time::timeout_at(limit.at.into(), &mut ticket).await;
         match outcome {
             Ok(outcome) => acknowledged(outcome),
             Err(_) => self.give_up(ticket, limit).await,
@@ -110,7 +110,7 @@ impl LogSpool {
 
     async fn put(
         &self,
-        entries: Vec<(SpoolId, Bytes)>,
+        entries: impl IntoIterator<Item = (SpoolId, Bytes)>,
         force_sync: bool,
         deadline: Option<Instant>,
     ) -> Result<(), SpoolError> {
@@ -195,7 +195,7 @@ impl Spool for LogSpool {
         force_sync: bool,
         deadline: Option<Instant>,
     ) -> Result<(), SpoolError> {
-        self.put(vec![(id, data)], force_sync, deadline).await
+        self.put([(id, data)], force_sync, deadline).await
     }
 
     async fn store_many(

@@ -136,7 +136,11 @@ fn field<const N: usize>(header: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
 fn checksum(record: &[u8]) -> u32 {
     let before = record.get(..CHECKSUM.start).unwrap_or_default();
     let after = record.get(CHECKSUM.end..).unwrap_or_default();
-    crc32c::crc32c_append(crc32c::crc32c(before), after)
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(before);
+    digest.update(after);
+    // A checksum of 32 bits: the other half is zero.
+    u32::try_from(digest.finalize()).unwrap_or_default()
 }
 
 #[cfg(test)]
