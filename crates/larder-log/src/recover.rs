@@ -117,7 +117,7 @@ pub(crate) fn open(io: &Arc<dyn Io>, dir: &Path, full: bool) -> Result<Opened, O
         inventory.found.into_iter().partition(|found| found.is_tail);
     let manifest = inventory.manifest;
     loader.replay.note_cancelled(&manifest.cancelled);
-    cut_old_tails(&**io, dir, &sealed);
+    cut_old_tails(&**io, dir, &sealed).map_err(failed("read a segment in"))?;
     let sealed = loader.read_sealed(&sealed, full).map_err(failed("read a segment in"))?;
     let tail = match tails.pop() {
         Some(found) => Some(loader.read_tail(found, &manifest).map_err(failed("read"))?),
@@ -326,31 +326,28 @@ impl Loader {
 
 /// Cuts the files of old tails to where recoveries ended them, should that be left to do. As long as
 /// the segment that names the end is there, the cut is as good as done; but that may go first.
-fn cut_old_tails(io: &dyn Io, dir: &Path, sealed: &[Found]) {
+fn cut_old_tails(io: &dyn Io, dir: &Path, sealed: &[Found]) -> io::Result<()> {
     // One that ends before its first frame was not there when it was ended: it may be restored.
     let ended = |found: &&Found| found.limit_is_exact && found.limit > FRAMES_START;
     for found in sealed.iter().filter(ended) {
-        let cut = || {
-            let seed = record::seed(&found.header.store, found.header.id);
-            if found.file.size()? <= found.limit
-                || footer::read_seal(&*found.file, seed, found.limit)?.is_some()
-            {
-                return Ok(());
-            }
-            let file = io.open(&segment::path(dir, found.header.id), true)?;
-            cut_file(&*file, found.limit)
-        };
-        note_uncut(found.header.id, cut());
+        let seed = record::seed(&found.header.store, found.header.id);
+        if footer::read_seal(&*found.file, seed, found.limit)?.is_some() {
+            continue;
+        }
+        let path = segment::path(dir, found.header.id);
+        let cut = io.open(&path, true).and_then(|file| cut_file(&*file, found.limit));
+        note_uncut(found.header.id, cut);
     }
+    Ok(())
 }
 
-/// Cuts what is behind the end of an old tail: it was copied, or promised to nobody.
+/// Cuts what is behind the end of an old tail: it was copied, or promised to nobody. One that is short
+/// already may be so in the page cache only.
 fn cut_file(file: &dyn File, end: u64) -> io::Result<()> {
     if file.size()? > end {
         file.truncate(end)?;
-        file.sync()?;
     }
-    Ok(())
+    file.sync()
 }
 
 /// The next open tries again.

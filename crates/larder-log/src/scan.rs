@@ -57,6 +57,15 @@ pub(crate) struct Scan {
     pub(crate) end: u64,
 }
 
+impl Scan {
+    /// A stretch at the end goes on to where the frames are known to end.
+    pub(crate) fn extend_to(&mut self, end: u64) {
+        if let Some(Event::Damage { to, .. }) = self.events.last_mut() {
+            *to = end.max(*to);
+        }
+    }
+}
+
 impl Event {
     /// Where it ends.
     pub(crate) fn end(&self) -> u64 {

@@ -164,6 +164,9 @@ fn visit_segment(
     let clean = found.is_tail && recover::is_clean(found, manifest)?;
     let limit = if clean { manifest.clean_end } else { found.limit };
     let mut scan = Walk::new(&*found.file, seed, FRAMES_START, limit)?.all()?;
+    if found.limit_is_exact {
+        scan.extend_to(limit);
+    }
     let (mut lost, told) = read_footer(&scan.events, seed);
     let told = told.filter(|_| found.limit_is_exact);
     if told.is_none() {

@@ -236,3 +236,22 @@ fn whichever_byte_of_a_sealed_record_header_flips_a_full_read_loses_no_entry() {
         }
     }
 }
+
+#[test]
+fn what_was_put_right_is_written_back_so_that_rot_does_not_add_up() {
+    for end in ENDS {
+        let disk = store(end);
+        let [_, last] = sealed_and_last(&disk);
+        let sound = disk.read(&last).unwrap();
+        let (first, _) = frames(&sound, None)[0];
+        for at in [first, first + 9, first + 30, first] {
+            disk.tamper(&last, |bytes| bytes[at] ^= 0x55);
+            let (log, mut committer) = open(&disk);
+            assert_eq!(log.recovery().mended, 1, "{end:?} at {at}");
+            look(&log, "mended");
+            drop(log.shutdown());
+            settle(&mut committer);
+            assert_eq!(disk.read(&last).unwrap()[first..first + 40], sound[first..first + 40]);
+        }
+    }
+}

@@ -127,7 +127,8 @@ fn first_look(
         known.content = Content::Footer(footer.header.payload_crc);
         return Ok(known);
     }
-    let walked = walk(file, seed, found.limit, footer.as_ref(), found.last_before())?;
+    let limit = (found.limit, found.limit_is_exact);
+    let walked = walk(file, seed, limit, footer.as_ref(), found.last_before())?;
     let Walked { frames, damage, mended, reached } = walked;
     known.damage = damage;
     known.mended = mended;
@@ -163,11 +164,14 @@ struct Walked {
 fn walk(
     file: &dyn File,
     seed: u32,
-    limit: u64,
+    (limit, is_exact): (u64, bool),
     footer: Option<&Footer>,
     after: Option<u64>,
 ) -> io::Result<Walked> {
     let mut scan = scan(file, seed, FRAMES_START, limit)?;
+    if is_exact {
+        scan.extend_to(limit);
+    }
     let mut mended = Vec::new();
     if footer.is_none() {
         Mended { scan, headers: mended } = mend::scan(file, seed, scan, after, limit)?;
@@ -268,7 +272,7 @@ fn apply(replay: &Replay, sealed: Sealed) -> io::Result<()> {
         }
         Content::Walk => Footer::read(file, seed, end, None)?,
     };
-    let walked = walk(file, seed, end, footer.as_ref(), after)?;
+    let walked = walk(file, seed, (end, true), footer.as_ref(), after)?;
     replay.apply(segment, walked.frames.into_iter());
     Ok(())
 }

@@ -59,6 +59,14 @@ fn rotten_stretches_never_make_it_show_what_nobody_stored() {
     explore(Kind::Rot(Rot::Stretches), 1, &Budget::sample(1_500)).unwrap();
 }
 
+#[test]
+fn schedules_that_once_failed_hold() {
+    let failed = ["orphan:88:114", "orphan:3000012:385", "orphan:9000162:248"];
+    for text in failed.into_iter().chain(["stretches:55", "stretches:527647"]) {
+        text.parse::<Schedule>().unwrap().run().unwrap();
+    }
+}
+
 /// What a broken log is told by.
 fn caught(breakage: Breakage) -> String {
     explore(Kind::Control(breakage), 1, &Budget::sample(4_000))
