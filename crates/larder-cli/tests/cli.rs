@@ -49,8 +49,32 @@ fn payloads_go_through_a_spool_byte_for_byte() {
     run(&["spool", "get", &uri, id]).fails(3, id);
     run(&["spool", "compact", &uri, "--json"]).ok();
     assert_eq!(run(&["spool", "verify", &uri]).ok().text(), "1 items, 0 bytes, 0 corrupt\n");
-    run(&["spool", "acknowledge", &uri]).ok();
+    let nothing = run(&["spool", "acknowledge", &uri]).ok().text();
+    assert_eq!(nothing, "nothing to acknowledge\n");
     run(&["spool", "repair", &uri]).fails(2, "nothing to repair");
+}
+
+#[test]
+fn what_is_acknowledged_is_told_place_by_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, file) = (folder.path().join("mail"), folder.path().join("file"));
+    fs::write(&file, vec![7; 9000]).unwrap();
+    let uri = format!("{}?segment=8KiB", log_uri(&place));
+    for _ in 0..4 {
+        run(&["spool", "put", &uri, file.to_str().unwrap()]).ok();
+    }
+    for lost in [1, 2] {
+        fs::remove_file(place.join(format!("seg-{lost:016x}.log"))).unwrap();
+    }
+    let told = run(&["spool", "acknowledge", &uri, "--json"]).ok().objects();
+    let [first, second, count] = &told[..] else { panic!("{told:?}") };
+    for (place, segment) in [(first, "segment 1 "), (second, "segment 2 ")] {
+        let text = place["damage"].as_str().unwrap();
+        assert!(text.starts_with(segment) && text.contains("missing"), "{text}");
+    }
+    assert_eq!(count["acknowledged"], 2);
+    let again = run(&["spool", "acknowledge", &uri]).ok().text();
+    assert_eq!(again, "nothing to acknowledge\n");
 }
 
 #[test]

@@ -151,7 +151,7 @@ handle! {
         fn shutdown/shutdown_boxed(&'a self) -> Result<(), SpoolError>;
         fn advise_low_memory/advise_low_memory_boxed(&'a self) -> Result<isize, SpoolError>;
         fn compact/compact_boxed(&'a self) -> Result<(), SpoolError>;
-        fn acknowledge/acknowledge_boxed(&'a self) -> Result<(), SpoolError>;
+        fn acknowledge/acknowledge_boxed(&'a self) -> Result<Vec<String>, SpoolError>;
         fn stats/stats_boxed(&'a self) -> Result<SpoolStats, SpoolError>;
     }
     plain {

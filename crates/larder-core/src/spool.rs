@@ -174,9 +174,11 @@ pub trait Spool: fmt::Debug + Send + Sync + 'static {
 
     /// The operator has seen the reported damage: the gate may open again.
     ///
+    /// Says what was accepted, each damaged place in words; nothing when none was open.
+    ///
     /// # Errors
     /// [`SpoolError::Unhealthy`] when the cause is one that only reopening the spool clears.
-    fn acknowledge(&self) -> impl Future<Output = Result<(), SpoolError>> + Send + '_;
+    fn acknowledge(&self) -> impl Future<Output = Result<Vec<String>, SpoolError>> + Send + '_;
 
     /// Counts and sizes.
     ///

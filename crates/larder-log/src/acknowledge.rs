@@ -19,8 +19,8 @@ impl Shared {
         self.health.report_structural();
     }
 
-    /// Accepts all structural damage that is known.
-    pub(crate) fn acknowledge(&self) -> Result<(), Error> {
+    /// Accepts all structural damage that is known, and says what that was.
+    pub(crate) fn acknowledge(&self) -> Result<Vec<Damage>, Error> {
         let _guard = self.await_compaction();
         if self.is_closed() {
             return Err(Error::Closed);
@@ -73,7 +73,7 @@ impl Shared {
         }
         self.damage.accept();
         self.health.acknowledge_structural();
-        Ok(())
+        Ok(damage)
     }
 
     /// Whether nothing of the segment is in use: its file is gone, empty or not ours. One that

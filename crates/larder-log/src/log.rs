@@ -21,7 +21,9 @@ use crate::scrub::ScrubReport;
 use crate::shared::{Bell, Counters, Item, ManifestState, Queue, QueuedBatch, Shared};
 use crate::ticket::Ticket;
 use crate::writer::Committer;
-use crate::{Batch, Durability, Error, HealthReport, LogOptions, OpenError, Reason, SubmitError};
+use crate::{
+    Batch, Damage, Durability, Error, HealthReport, LogOptions, OpenError, Reason, SubmitError,
+};
 
 mod read;
 
@@ -361,12 +363,13 @@ impl Log {
     }
 
     /// The operator accepts the structural damage that was reported: lost segments are taken off the
-    /// list, strange files are moved to the folder `quarantine`, and puts are taken again.
+    /// list, strange files are moved to the folder `quarantine`, and puts are taken again. Says what was
+    /// accepted.
     ///
     /// # Errors
     /// [`Error::Unhealthy`] when a write or a sync has failed: only opening the log again cures
     /// that. [`Error::Io`] and [`Error::NoSpace`]: nothing was acknowledged.
-    pub fn acknowledge(&self) -> Result<(), Error> {
+    pub fn acknowledge(&self) -> Result<Vec<Damage>, Error> {
         self.shared().acknowledge()
     }
 

@@ -145,7 +145,10 @@ impl<'a, F: Fn(&Entry) -> bool> Sweep<'a, F> {
         let Some(segment) = self.segments.get(&id) else {
             return Err(unsettled(id));
         };
-        let failed = |source| ReadError::Io { segment: u64::from(id), source };
+        let failed = |source| {
+            self.shared.health.found_read_error(id, offset);
+            ReadError::Io { segment: u64::from(id), source }
+        };
         if !self.block.holds(place) {
             self.block.load(segment, &self.places[self.next..]).map_err(failed)?;
         }

@@ -3,7 +3,7 @@
 //! | scheme | contracts | parameters |
 //! |---|---|---|
 //! | `memory:` | cache, spool, consensus | `capacity` (256MiB), for a spool also `max_entries` |
-//! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`; for a spool also `store_deadline` |
+//! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
 //! | `redis://HOST:PORT/DB` | cache | `namespace` (larder), `timeout` (1s), `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
 
 use bytes::Bytes;
@@ -264,7 +264,8 @@ mod log {
     use crate::driver::log as driver;
     use crate::spool::{LogSpool, LogSpoolOptions};
 
-    const PARAMETERS: [&str; 9] = [
+    /// Those of every `log:` address.
+    const COMMON: [&str; 10] = [
         "segment",
         "recycle",
         "max_bytes",
@@ -273,8 +274,10 @@ mod log {
         "sync_interval",
         "min_free_space",
         "min_free_inodes",
-        "store_deadline",
+        "compact_bytes_per_second",
+        "scrub_bytes_per_second",
     ];
+    const STORE_DEADLINE: &str = "store_deadline";
 
     pub(super) async fn open_spool(address: Address) -> Result<SharedSpool, OpenError> {
         let (path, options) = spool_options(address)?;
@@ -293,10 +296,10 @@ mod log {
     ) -> Result<(PathBuf, LogSpoolOptions), AddressError> {
         let path = folder(&address)?;
         let mut options = LogSpoolOptions { log: log_options(&mut address)?, ..Default::default() };
-        if let Some(deadline) = address.take_duration("store_deadline")? {
+        if let Some(deadline) = address.take_duration(STORE_DEADLINE)? {
             options.store_deadline = deadline;
         }
-        address.finish(&PARAMETERS)?;
+        address.finish(&[&COMMON[..], &[STORE_DEADLINE]].concat())?;
         Ok((path, options))
     }
 
@@ -305,7 +308,7 @@ mod log {
     ) -> Result<(PathBuf, LogOptions), AddressError> {
         let path = folder(&address)?;
         let options = log_options(&mut address)?;
-        address.finish(&PARAMETERS[..8])?;
+        address.finish(&COMMON)?;
         Ok((path, options))
     }
 
@@ -332,6 +335,12 @@ mod log {
         if let Some(bytes) = address.take_bytes("max_payload")? {
             options.max_payload_bytes = bytes;
         }
+        if let Some(rate) = address.take_bytes("compact_bytes_per_second")? {
+            options.compact_bytes_per_second = rate;
+        }
+        if let Some(rate) = address.take_bytes("scrub_bytes_per_second")? {
+            options.scrub_bytes_per_second = rate;
+        }
         if let Some(interval) = address.take_duration("sync_interval")? {
             options.sync_interval = interval;
         }
@@ -350,5 +359,33 @@ mod log {
         opened.unwrap_or_else(|panicked| {
             Err(OpenError::Unavailable { place, source: driver::harmless("open", panicked) })
         })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn rates_of_the_background_are_taken_by_every_log() {
+            let uri = "log:./x?compact_bytes_per_second=1MiB&scrub_bytes_per_second=0";
+            let (_, spool) = spool_options(uri.parse().unwrap()).unwrap();
+            let (_, consensus) = consensus_options(uri.parse().unwrap()).unwrap();
+            for log in [spool.log, consensus] {
+                assert_eq!(log.compact_bytes_per_second, 1 << 20);
+                assert_eq!(log.scrub_bytes_per_second, 0);
+            }
+        }
+
+        #[test]
+        fn unknown_parameter_is_told_all_that_there_are() {
+            let uri = "log:./x?store_deadlin=1s";
+            let spool = spool_options(uri.parse().unwrap()).unwrap_err().to_string();
+            let consensus = consensus_options(uri.parse().unwrap()).unwrap_err().to_string();
+            for name in COMMON {
+                assert!(spool.contains(name) && consensus.contains(name), "{name}: {consensus}");
+            }
+            let deadline = format!(", {STORE_DEADLINE}");
+            assert!(spool.contains(&deadline) && !consensus.contains(&deadline), "{spool}");
+        }
     }
 }

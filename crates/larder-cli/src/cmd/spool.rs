@@ -62,8 +62,17 @@ pub(crate) async fn run(args: SpoolArgs, output: &mut Output) -> Result<(), Exit
             Err(Exit::usage(message).at(&uri))
         }
         SpoolAction::Acknowledge { uri } => {
-            stores::with_spool(&uri, async |spool| Ok(spool.acknowledge().await?)).await?;
-            output.line(&json!({ "acknowledged": true }), "acknowledged")
+            let accepted =
+                stores::with_spool(&uri, async |spool| Ok(spool.acknowledge().await?)).await?;
+            for place in &accepted {
+                output.line(&json!({ "damage": place }), place)?;
+            }
+            let count = accepted.len();
+            let text = match count {
+                0 => "nothing to acknowledge".to_owned(),
+                count => format!("acknowledged: {count} damaged places"),
+            };
+            output.line(&json!({ "acknowledged": count }), &text)
         }
     }
 }

@@ -245,8 +245,8 @@ impl Spool for MemorySpool {
         self.open().map(|_| 0)
     }
 
-    async fn acknowledge(&self) -> Result<(), SpoolError> {
-        self.open().map(drop)
+    async fn acknowledge(&self) -> Result<Vec<String>, SpoolError> {
+        self.open().map(|_| Vec::new())
     }
 
     async fn stats(&self) -> Result<SpoolStats, SpoolError> {

@@ -78,7 +78,9 @@ fn structural(damage: impl FnOnce(&SimDisk), what: DamageKind, at: u64) {
     batch.put(slot(1), "x".into());
     assert!(matches!(log.submit(batch, Durability::Power), Err(SubmitError::Unhealthy(_))));
     assert!(committer.compact(CompactMode::Full).is_err(), "{what:?}");
-    log.acknowledge().unwrap();
+    let accepted = log.acknowledge().unwrap();
+    assert!(accepted.iter().any(|d| (d.what, d.segment) == (what, at)), "{what:?}: {accepted:?}");
+    assert_eq!(log.acknowledge().unwrap(), vec![]);
     assert_eq!(log.unhealthy_reason(), None);
     let ticket = put(&log, 1, 10, Durability::Power);
     settle(&mut committer);

@@ -143,6 +143,35 @@ fn records_that_cannot_be_read_in_several_places_close_the_gate_and_one_does_not
     assert_eq!(log.damaged(1), vec![], "an error of the system is no damage");
 }
 
+/// An enumeration ends at the first record that it cannot read; where several end in different places
+/// the device is at fault.
+#[test]
+fn enumerations_that_cannot_read_in_several_places_close_the_gate() {
+    let disk = SimDisk::new(4);
+    let (log, mut committer) = open(&disk, options());
+    for n in 0..6 {
+        // Each is a read of its own.
+        put(&log, n, 600_000);
+        settle(&mut committer);
+    }
+    let fail_after = |reads| {
+        disk.fail_reads_after(reads, 4);
+        let error = log.sweep(1, |_| true).find_map(Result::err);
+        disk.fail_reads(0);
+        assert!(matches!(error, Some(ReadError::Io { .. })), "{error:?}");
+    };
+    fail_after(0);
+    fail_after(0);
+    committer.watch(SECOND);
+    assert_eq!((log.gate(), log.health().read_errors), (None, 2));
+    fail_after(2);
+    fail_after(4);
+    committer.watch(2 * SECOND);
+    assert_eq!((log.gate(), log.health().read_errors), (Some(Reason::ReadErrors), 4));
+    assert_eq!(log.sweep(1, |_| true).flatten().count(), 6);
+    assert_eq!(log.damaged(1), vec![], "an error of the system is no damage");
+}
+
 #[test]
 fn a_lasting_backlog_sheds_and_one_slow_put_does_not() {
     let disk = SimDisk::new(5);

@@ -98,7 +98,7 @@ impl<S: Spool> Spool for Unreliable<S> {
         self.inner.unhealthy_reason()
     }
 
-    async fn acknowledge(&self) -> Result<(), SpoolError> {
+    async fn acknowledge(&self) -> Result<Vec<String>, SpoolError> {
         self.upset("acknowledge", self.inner.acknowledge()).await
     }
 

@@ -28,6 +28,7 @@ enum Defect {
     NeverOpensAgain,
     ForgetsDamageAtTheNextOpen,
     DoesNotRememberTheAcknowledgement,
+    AcknowledgesInSilence,
     CompactsAwayTheDamage,
     ShedsForRot,
     ServesRot,
@@ -265,13 +266,14 @@ impl Spool for Gated {
         self.reason().filter(|_| self.defect != Defect::SaysNothing)
     }
 
-    async fn acknowledge(&self) -> Result<(), SpoolError> {
+    async fn acknowledge(&self) -> Result<Vec<String>, SpoolError> {
         self.alive()?;
-        self.torn.store(false, Ordering::SeqCst);
+        let torn = self.torn.swap(false, Ordering::SeqCst);
+        let told = torn && self.defect != Defect::AcknowledgesInSilence;
         if self.defect != Defect::DoesNotRememberTheAcknowledgement {
             self.lying.torn.store(false, Ordering::SeqCst);
         }
-        Ok(())
+        Ok(told.then(|| "a half is lost".to_owned()).into_iter().collect())
     }
 
     async fn stats(&self) -> Result<SpoolStats, SpoolError> {
@@ -317,6 +319,7 @@ async fn every_defect_of_a_gate_is_caught() {
         (Defect::NeverOpensAgain, &["a_gate_opens_when_its_cause_has_passed"]),
         (Defect::ForgetsDamageAtTheNextOpen, &[damage]),
         (Defect::DoesNotRememberTheAcknowledgement, &[damage]),
+        (Defect::AcknowledgesInSilence, &[damage]),
         (Defect::CompactsAwayTheDamage, &["structural_damage_spares_the_rest"]),
         (Defect::ShedsForRot, &["one_rotten_payload_closes_nothing"]),
         (Defect::ServesRot, &["one_rotten_payload_closes_nothing"]),

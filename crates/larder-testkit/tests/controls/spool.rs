@@ -214,8 +214,8 @@ impl Spool for Defective {
         (self.defect == Defect::IsNeverHealthy).then_some("out of sorts")
     }
 
-    async fn acknowledge(&self) -> Result<(), SpoolError> {
-        self.alive()
+    async fn acknowledge(&self) -> Result<Vec<String>, SpoolError> {
+        self.alive().map(|()| Vec::new())
     }
 
     async fn stats(&self) -> Result<SpoolStats, SpoolError> {

@@ -87,10 +87,11 @@ impl LogSpool {
     ) -> Result<(), SpoolError> {
         let admission = self.log.admission(batch.bytes());
         let permit = match tokio::time::timeout_at(limit.at.into(), admission).await {
-            Ok(permit) => permit.map_err(refused)?,
+            Ok(permit) => permit.map_err(|error| self.refused(error))?,
             Err(_) => return Err(limit.passed(Effect::NotApplied)),
         };
-        let mut ticket = self.log.submit_admitted(batch, durability, permit).map_err(refused)?;
+        let submitted = self.log.submit_admitted(batch, durability, permit);
+        let mut ticket = submitted.map_err(|error| self.refused(error))?;
         let outcome = tokio::time::timeout_at(limit.at.into(), &mut ticket).await;
         match outcome {
             Ok(outcome) => acknowledged(outcome),
@@ -115,7 +116,7 @@ impl LogSpool {
         deadline: Option<Instant>,
     ) -> Result<(), SpoolError> {
         let limit = self.limit(deadline)?;
-        self.log.check_gate().map_err(refused)?;
+        self.log.check_gate().map_err(|error| self.refused(error))?;
         let mut batch = Batch::new();
         for (id, data) in entries {
             let (bytes, bytes_max) = (size(&data), self.log.options().max_payload_bytes);
@@ -140,6 +141,25 @@ impl LogSpool {
         }
         let limit = self.limit(None)?;
         self.write(batch, durability(durable), limit).await
+    }
+
+    /// What a refusal at the door means: nothing was written, in every case.
+    fn refused(&self, error: SubmitError) -> SpoolError {
+        match error {
+            SubmitError::Closed => shut_down(),
+            SubmitError::Unhealthy(reason) => SpoolError::Unhealthy { reason },
+            SubmitError::NoSpace(_) => {
+                let what = health::no_room(&self.log).into();
+                SpoolError::NoSpace { what, effect: Effect::NotApplied }
+            }
+            SubmitError::TooManyEntries { limit } => {
+                SpoolError::Full { limit: format!("max_entries={limit}") }
+            }
+            SubmitError::TooManyBytes { limit } => {
+                SpoolError::Full { limit: format!("max_bytes={limit}") }
+            }
+            other => driver::harmless("write", other).into(),
+        }
     }
 
     fn limit(&self, caller: Option<Instant>) -> Result<Limit, SpoolError> {
@@ -256,8 +276,9 @@ impl Spool for LogSpool {
         self.log.unhealthy_reason()
     }
 
-    async fn acknowledge(&self) -> Result<(), SpoolError> {
-        self.blocking("acknowledge", |log| log.acknowledge()).await
+    async fn acknowledge(&self) -> Result<Vec<String>, SpoolError> {
+        let accepted = self.blocking("acknowledge", |log| log.acknowledge()).await?;
+        Ok(accepted.iter().map(ToString::to_string).collect())
     }
 
     async fn stats(&self) -> Result<SpoolStats, SpoolError> {
@@ -327,26 +348,9 @@ fn acknowledged(outcome: Outcome) -> Result<(), SpoolError> {
     }
 }
 
-/// What a refusal at the door means: nothing was written, in every case.
-fn refused(error: SubmitError) -> SpoolError {
-    match error {
-        SubmitError::Closed => shut_down(),
-        SubmitError::Unhealthy(reason) => SpoolError::Unhealthy { reason },
-        SubmitError::NoSpace(_) => no_space(Effect::NotApplied),
-        SubmitError::TooManyEntries { limit } => {
-            SpoolError::Full { limit: format!("max_entries={limit}") }
-        }
-        SubmitError::TooManyBytes { limit } => {
-            SpoolError::Full { limit: format!("max_bytes={limit}") }
-        }
-        other => driver::harmless("write", other).into(),
-    }
-}
-
 /// The system said that the device is full.
 fn no_space(effect: Effect) -> SpoolError {
-    let what = "its device is full: remove entries and compact, or free some beside it".into();
-    SpoolError::NoSpace { what, effect }
+    SpoolError::NoSpace { what: health::FULL.into(), effect }
 }
 
 fn unreadable(operation: &'static str, id: Option<SpoolId>, error: ReadError) -> SpoolError {

@@ -393,6 +393,10 @@ async fn too_little_free_space_refuses_stores_with_the_figures_and_serves_the_re
         matches!(refused, SpoolError::NoSpace { effect: Effect::NotApplied, .. }),
         "{refused:?}"
     );
+    let text = refused.to_string();
+    for part in ["too little space is free: free_bytes=", " min_free_bytes=", "free some"] {
+        assert!(text.contains(part), "{text}");
+    }
     assert_eq!(spool.unhealthy_reason(), Some("too little space is free"));
     assert_eq!(spool.load(kept).await.unwrap(), "kept");
     spool.remove_durable(removed).await.unwrap();

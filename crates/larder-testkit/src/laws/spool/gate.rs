@@ -22,7 +22,8 @@ laws! { SharedSpool, "the gate";
     /// When what closed the gate has passed, stores are taken again, and nothing is lost or back.
     a_gate_opens_when_its_cause_has_passed [Reopen, Gate];
     /// When a part of what was stored is lost as a whole the gate is closed, over reopenings too, until
-    /// the operator acknowledges it: then stores are taken, now and after the next opening.
+    /// the operator acknowledges it, and is told what: then stores are taken, now and after the next
+    /// opening.
     structural_damage_closes_the_gate_until_it_is_acknowledged [Exclusive, Reopen, Damage];
     /// Behind a gate that structural damage closed everything else loads, nothing is served that was not
     /// stored, removes work, and `compact` tells the damage as an error.
@@ -208,7 +209,9 @@ async fn structural_damage_closes_the_gate_until_it_is_acknowledged(
         spool.cleanup().await?;
         spool = stage.reopen(spool).await?;
     }
-    spool.acknowledge().await?;
+    let told = spool.acknowledge().await?;
+    ensure!(!told.is_empty(), "what was accepted has to be told");
+    ensure_eq!(spool.acknowledge().await?, Vec::<String>::new(), "what is left to accept");
     for _ in 0..2 {
         ensure_eq!(spool.unhealthy_reason(), None, "the health once it was acknowledged");
         let (id, data) = (stage.id(), random.bytes(100));

@@ -1,7 +1,7 @@
 //! What the engine knows of its health, in the words of the contract.
 
 use larder_core::{Clock, SpoolCondition, SpoolHealth, SpoolStats, SystemClock};
-use larder_log::{HealthReport, HealthState, LogOptions, Reason};
+use larder_log::{HealthReport, HealthState, Log, LogOptions, Reason};
 
 /// Adds the conditions, and what was counted about them.
 pub(super) fn tell(report: &HealthReport, options: &LogOptions, spool: &mut SpoolStats) {
@@ -34,6 +34,21 @@ pub(super) fn tell(report: &HealthReport, options: &LogOptions, spool: &mut Spoo
         }
     }
 }
+
+/// What a store is told when the gate is closed for want of room.
+pub(super) fn no_room(log: &Log) -> String {
+    let Some(reason) = log.gate() else { return FULL.to_owned() };
+    match figures(reason, &log.health(), log.options()) {
+        Some(figures) => {
+            format!("{}{figures}: free some on its file system, or lower the limit", reason.text())
+        }
+        None => FULL.to_owned(),
+    }
+}
+
+/// What the system said of the device, and what to do.
+pub(super) const FULL: &str =
+    "its device is full: remove entries and compact, or free some beside it";
 
 /// How much there is of what is short, and how much there should be.
 fn figures(reason: Reason, report: &HealthReport, options: &LogOptions) -> Option<String> {
