@@ -336,7 +336,7 @@ fn power_that_fails_at_any_step_of_writing_a_file_again_leaves_a_sound_log() {
     let whole = disk.kill(0);
     assert!(roll(&whole) > 0 && whole.steps() > opened + 50, "{}", whole.steps());
     for step in opened..whole.steps() {
-        for seed in 0..4 {
+        for seed in 0..32 {
             let disk = disk.kill(0);
             disk.plan(step, Fault::Crash);
             roll(&disk);
