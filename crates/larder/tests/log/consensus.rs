@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use larder::consensus::LogConsensus;
-use larder::{CaSResult, Consensus, ConsensusError, Determinate, SeqNo, VersionedData};
-use larder_log::LogOptions;
+use larder::{CaSResult, Consensus, ConsensusError, Determinate, OpenError, SeqNo, VersionedData};
+use larder_log::{Log, LogOptions};
 
 use crate::disk::TestDisk;
 
@@ -114,4 +114,38 @@ async fn keys_share_one_sync() {
         assert_eq!(write.await.unwrap().unwrap(), CaSResult::Committed);
     }
     assert!(log.stats().syncs <= 10, "{:?}", log.stats());
+}
+
+/// A header that is put right loses no version; where one may be lost nobody may win in its place, also
+/// when the spool in the same folder was told to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn rotten_header_is_put_right_or_keeps_the_store_shut() {
+    let folder = tempfile::tempdir().unwrap();
+    let reopen = || Log::open(folder.path(), LogOptions::default()).unwrap();
+    let log = reopen();
+    let store = LogConsensus::with_log(log.clone(), "test").unwrap();
+    store.compare_and_set("k", None, version(1)).await.unwrap();
+    store.compare_and_set("k", Some(SeqNo(1)), version(2)).await.unwrap();
+    drop(store);
+    log.close().unwrap();
+    drop(log);
+    let path = folder.path().join("seg-0000000000000001.log");
+    let rot = |len: usize| {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let payload = bytes.windows(9).position(|window| window == b"version 2").unwrap();
+        bytes[payload - 20..][..len].iter_mut().for_each(|byte| *byte ^= 0x33);
+        std::fs::write(&path, bytes).unwrap();
+    };
+    rot(1);
+    let store = LogConsensus::open(folder.path(), LogOptions::default()).unwrap();
+    assert_eq!(store.head("k").await.unwrap().unwrap(), version(2));
+    drop(store);
+    rot(2);
+    for _ in 0..2 {
+        let opened = LogConsensus::open(folder.path(), LogOptions::default());
+        assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{opened:?}");
+        let log = reopen();
+        log.acknowledge().unwrap();
+        log.close().unwrap();
+    }
 }
