@@ -20,6 +20,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Measure the spool
     Spool(SpoolArgs),
+    /// Measure cache hits in a private Redis server, copied into memory
+    Cache(CacheArgs),
     /// Write one report of the JSON files of several runs
     Report(ReportArgs),
     /// A process of its own within a measurement
@@ -64,6 +66,25 @@ pub(crate) struct SpoolArgs {
     /// A folder on the disk that is meant; a new folder in it is used and removed again
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
+    /// Write every figure of every round there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the report there as Markdown, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CacheArgs {
+    /// Every cell for some milliseconds: shows that it works, and nothing else
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// How often everything is measured
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Milliseconds for each cell in each round
+    #[arg(long, value_name = "MS", default_value_t = 600)]
+    pub(crate) cell_ms: u64,
     /// Write every figure of every round there
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Spool(arguments) => workload::spool(&arguments),
+        Command::Cache(arguments) => workload::cache(&arguments),
         Command::Report(arguments) => report::merged(&arguments),
         Command::Child(arguments) => child::run(&arguments),
     };

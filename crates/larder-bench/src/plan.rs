@@ -56,10 +56,14 @@ pub(crate) enum Workload {
     Memory,
     /// Latency of stores while compaction and the scrubber run
     Calm,
+    /// Cache hits in a far tier
+    #[value(skip)]
+    Far,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 7] = [
+    /// In the order of the report.
+    pub(crate) const ALL: [Self; 8] = [
         Self::Store,
         Self::Load,
         Self::Enumerate,
@@ -67,7 +71,13 @@ impl Workload {
         Self::Open,
         Self::Memory,
         Self::Calm,
+        Self::Far,
     ];
+
+    /// Those of the spool.
+    fn spool() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|workload| *workload != Self::Far).collect()
+    }
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -78,6 +88,7 @@ impl Workload {
             Self::Open => "open",
             Self::Memory => "memory",
             Self::Calm => "calm",
+            Self::Far => "far",
         }
     }
 }
@@ -93,12 +104,13 @@ impl Workload {
             Self::Open => "Opening after kill -9",
             Self::Memory => "Memory of the index",
             Self::Calm => "Stores during compaction and scrubbing",
+            Self::Far => "Hits in Redis, copied into memory",
         }
     }
 
     /// Whether subjects are compared by their rates.
     pub(crate) fn is_a_comparison(self) -> bool {
-        matches!(self, Self::Store | Self::Load | Self::Enumerate | Self::Queue)
+        matches!(self, Self::Store | Self::Load | Self::Enumerate | Self::Queue | Self::Far)
     }
 }
 
@@ -144,7 +156,7 @@ impl Plan {
             probe: Duration::from_millis(25),
             attempts: 4,
             patience: Duration::from_secs(10),
-            workloads: Workload::ALL.to_vec(),
+            workloads: Workload::spool(),
             subjects: Kind::all(),
             cells: cells(),
             entries: 200_000,
@@ -230,6 +242,7 @@ impl Plan {
                 Workload::Memory => {
                     rate(self.index_entries.iter().max().copied().unwrap_or_default(), 500_000)
                 }
+                Workload::Far => Duration::ZERO,
                 Workload::Calm => {
                     self.each_round(2 * (self.cell + AROUND) + rate(self.garbage_bytes, 300 << 20))
                 }

@@ -157,6 +157,7 @@ fn tables(workload: Workload, rows: &[&Row]) -> Vec<String> {
                 ("of raw append", Kind::Raw.as_str()),
                 ("of bare log", Kind::Bare.as_str()),
                 ("of growing log", Kind::BareGrowing.as_str()),
+                ("of bare client", crate::workload::BARE_CLIENT),
             ]);
             table.compare_to_us(Kind::Larder.as_str());
         }

@@ -2,6 +2,7 @@
 
 mod calm;
 mod enumerate;
+mod far;
 mod filled;
 mod load;
 mod memory;
@@ -9,7 +10,8 @@ mod open;
 mod queue;
 mod store;
 
-use crate::args::SpoolArgs;
+pub(crate) use self::far::BARE_CLIENT;
+use crate::args::{CacheArgs, SpoolArgs};
 use crate::bench::{Bench, say};
 use crate::error::Result;
 use crate::plan::{Plan, Workload};
@@ -34,6 +36,18 @@ pub(crate) fn spool(arguments: &SpoolArgs) -> Result<()> {
     report::show(&results, arguments.markdown.as_deref())
 }
 
+/// Runs the cells of the cache and reports them.
+pub(crate) fn cache(arguments: &CacheArgs) -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut results = Results::here(&std::env::temp_dir());
+    results.rows = runtime.block_on(far::run(arguments))?;
+    if let Some(path) = &arguments.json {
+        results.write(path)?;
+    }
+    report::show(&results, arguments.markdown.as_deref())
+}
+
 async fn run(bench: &mut Bench, workload: Workload) -> Result<()> {
     match workload {
         Workload::Store => store::run(bench).await,
@@ -43,5 +57,6 @@ async fn run(bench: &mut Bench, workload: Workload) -> Result<()> {
         Workload::Open => open::run(bench).await,
         Workload::Memory => memory::run(bench),
         Workload::Calm => calm::run(bench).await,
+        Workload::Far => Err("hits in Redis are measured by larder-bench cache".into()),
     }
 }

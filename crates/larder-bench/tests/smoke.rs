@@ -63,3 +63,20 @@ fn every_cell_runs_and_is_reported() {
     let merged = bench(&["report", &text(&json), &text(&json)]);
     assert_eq!(merged.trim_end().lines().count(), written.trim_end().lines().count());
 }
+
+#[test]
+fn every_cell_of_the_cache_runs_and_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("all.json");
+    // Without redis-server it fails, and says how to install it.
+    let printed = bench(&["cache", "--smoke", "--json", json.to_str().unwrap()]);
+    let results: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let rows = results["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4 * 3);
+    for row in rows {
+        assert!(row["figures"]["ops_per_s"].as_f64().unwrap() > 0.0, "{row}");
+        let near = row["figures"]["hits_near"].as_f64().unwrap();
+        assert!(near < 0.1, "hits were near: {row}");
+    }
+    assert!(printed.contains("| larder "), "{printed}");
+}

@@ -33,6 +33,14 @@ const ALL: &[Target] = &[
         to: "larder, quiet",
         bound: Bound::AtMost(3.0),
     },
+    Target {
+        workload: "far",
+        cells: &["100 B x 1", "100 B x 64", "100 B x 512", "10 KiB x 64"],
+        figure: "ops_per_s",
+        subject: "larder",
+        to: crate::workload::BARE_CLIENT,
+        bound: Bound::AtLeast(0.9),
+    },
 ];
 
 const fn of_the_bare_log(cells: &'static [&'static str], at_least: f64) -> Target {
