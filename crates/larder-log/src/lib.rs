@@ -45,6 +45,7 @@ mod manifest;
 mod mend;
 mod options;
 mod pace;
+mod park;
 mod reader;
 mod record;
 mod recover;

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::budget::{Admission, Budget, Permit};
+use crate::budget::Budget;
 use crate::clock;
 use crate::compact::{CompactMode, CompactReport, Tempo};
 use crate::damage::DamageList;
@@ -18,17 +18,13 @@ use crate::pace::Pace;
 use crate::recover::{self, Recovery};
 use crate::recycle::FreeList;
 use crate::scrub::ScrubReport;
-use crate::shared::{Bell, Counters, Item, ManifestState, Queue, QueuedBatch, Shared};
+use crate::shared::{Bell, Counters, Item, ManifestState, Queue, Shared};
 use crate::ticket::Ticket;
-use crate::writer::Committer;
-use crate::{
-    Batch, Damage, Durability, Error, HealthReport, LogOptions, OpenError, Reason, SubmitError,
-};
+use crate::writer::{Committer, Seat};
+use crate::{Damage, Error, HealthReport, LogOptions, OpenError, Reason, SubmitError};
 
 mod read;
-
-/// The most that one batch may hold: offsets in a segment stay below what the index can say.
-const BATCH_BYTES_MAX: u64 = 8 << 30;
+mod submit;
 
 /// An open log.
 ///
@@ -123,7 +119,10 @@ impl Log {
         let watching = Arc::clone(&shared);
         // Before the first put: the file system may be short of space already.
         shared.look(clock::now());
-        let mut threads = vec![spawn("larder-log", Box::new(move || committer.run()))?];
+        let seat = Arc::new(Seat::new(committer));
+        let mut threads = Vec::new();
+        let (running, of) = (Arc::clone(&seat), Arc::clone(&shared));
+        threads.push(spawn("larder-log", Box::new(move || running.run(&of)))?);
         threads.push(spawn("larder-watch", Box::new(move || watching.run_watch()))?);
         if auto_compact {
             let shared = Arc::clone(&shared);
@@ -133,6 +132,8 @@ impl Log {
             threads.push(spawn("larder-scrub", Box::new(move || shared.run_scrubber()))?);
         }
         *log.handle.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        // Not before: a log that is given up here must not keep its committer from ending.
+        let _ = log.handle.seat.set(seat);
         Ok(log)
     }
 
@@ -212,7 +213,8 @@ impl Log {
         if shared.recovery.created || !shared.recovery.clean {
             committer.put_room_by();
         }
-        let handle = Handle { shared, stepped, threads: Mutex::new(Vec::new()) };
+        let handle =
+            Handle { shared, stepped, threads: Mutex::new(Vec::new()), seat: OnceLock::new() };
         Ok((Self { handle: Arc::new(handle) }, committer))
     }
 
@@ -229,44 +231,6 @@ impl Log {
     /// Whether the log was shut down, or is being shut down.
     pub fn is_closed(&self) -> bool {
         self.shared().is_closed()
-    }
-
-    /// Hands a batch to the committer. Does not block and does no I/O.
-    ///
-    /// # Errors
-    /// [`SubmitError::Full`] when the byte budget is used up, else as [`Log::submit_admitted`].
-    /// Nothing was written in any case.
-    pub fn submit(&self, batch: Batch, durability: Durability) -> Result<Ticket, SubmitError> {
-        self.check(&batch)?;
-        let permit = self.shared().budget.try_take(batch.bytes()).ok_or(SubmitError::Full)?;
-        self.enqueue(batch, durability, permit)
-    }
-
-    /// Waits until the byte budget has room for `bytes` (see [`Batch::bytes`]). First come, first
-    /// served; dropping it gives the place to the next one.
-    pub fn admission(&self, bytes: u64) -> Admission {
-        self.shared().budget.admission(bytes)
-    }
-
-    /// [`Log::submit`] with bytes that were admitted before. A permit that is too small counts as
-    /// none.
-    ///
-    /// # Errors
-    /// [`SubmitError::Unhealthy`] or, for want of room, [`SubmitError::NoSpace`] when the gate is
-    /// closed (deletes pass unless only opening again helps), [`SubmitError::TooLarge`], [`SubmitError::TooManyEntries`] and
-    /// [`SubmitError::TooManyBytes`] for the limits, [`SubmitError::Closed`] after the shut-down.
-    pub fn submit_admitted(
-        &self,
-        batch: Batch,
-        durability: Durability,
-        permit: Permit,
-    ) -> Result<Ticket, SubmitError> {
-        if !permit.covers(&self.shared().budget, batch.bytes()) {
-            drop(permit);
-            return self.submit(batch, durability);
-        }
-        self.check(&batch)?;
-        self.enqueue(batch, durability, permit)
     }
 
     /// Gives the space of dead records back. Blocks; writers and readers go on meanwhile.
@@ -406,41 +370,6 @@ impl Log {
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
-
-    /// What can be refused at once.
-    fn check(&self, batch: &Batch) -> Result<(), SubmitError> {
-        let shared = self.shared();
-        let limit = shared.options.max_payload_bytes;
-        if batch.payload_max() > limit {
-            return Err(SubmitError::TooLarge { limit });
-        }
-        if batch.bytes() > BATCH_BYTES_MAX {
-            return Err(SubmitError::TooLarge { limit: BATCH_BYTES_MAX });
-        }
-        if batch.puts() > 0 || shared.health.is_poisoned() {
-            self.check_gate()?;
-        }
-        Ok(())
-    }
-
-    fn enqueue(
-        &self,
-        batch: Batch,
-        durability: Durability,
-        permit: Permit,
-    ) -> Result<Ticket, SubmitError> {
-        let shared = self.shared();
-        shared.claim(&batch)?;
-        let (ticket, state) = Ticket::new();
-        let (bytes, puts) = (batch.bytes(), batch.puts());
-        let queued =
-            QueuedBatch { ops: batch.ops, bytes, puts, durability, ticket: state, _permit: permit };
-        if shared.push(Item::Batch(queued)).is_err() {
-            shared.forget_pending(puts, bytes);
-            return Err(SubmitError::Closed);
-        }
-        Ok(ticket)
-    }
 }
 
 /// What the clones of a log share. Its end is the end of the log.
@@ -450,6 +379,8 @@ struct Handle {
     /// Somebody else steps the committer: waiting for it here would be for ever.
     stepped: bool,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// None while somebody else steps the committer.
+    seat: OnceLock<Arc<Seat>>,
 }
 
 impl Handle {
@@ -466,7 +397,7 @@ impl Handle {
             return ticket;
         }
         queue.closing = true;
-        queue.asleep = false;
+        queue.wake();
         queue.shutdown = Some((ticket.clone(), state));
         drop(queue);
         self.shared.arrived.notify_one();
@@ -488,6 +419,9 @@ impl Handle {
     }
 
     fn is_own_thread(&self) -> bool {
+        if self.seat.get().is_some_and(|seat| seat.is_mine()) {
+            return true;
+        }
         let current = std::thread::current().id();
         self.lock_threads().iter().any(|thread| thread.thread().id() == current)
     }
@@ -504,61 +438,6 @@ impl Drop for Handle {
 }
 
 impl Shared {
-    /// Counts the batch as being on its way, unless that would pass a limit.
-    ///
-    /// A put of a new slot counts, a replacement does not; what is on its way is counted as new.
-    /// The claim comes before the look at what is there, and what is published leaves the claims
-    /// only after it is there: so callers that come at once may be refused together at the last
-    /// place, but never pass the limit together.
-    fn claim(&self, batch: &Batch) -> Result<(), SubmitError> {
-        if !self.is_limited() {
-            return Ok(());
-        }
-        let (puts, bytes) = (batch.puts(), batch.bytes());
-        let puts_before = self.pending_puts.fetch_add(puts, Ordering::SeqCst);
-        let bytes_before = self.pending_bytes.fetch_add(bytes, Ordering::SeqCst);
-        let within = self.check_limits(batch, puts_before, bytes_before);
-        if within.is_err() {
-            self.forget_pending(puts, bytes);
-        }
-        within
-    }
-
-    fn check_limits(&self, batch: &Batch, puts: u64, bytes: u64) -> Result<(), SubmitError> {
-        if batch.puts() == 0 {
-            return Ok(());
-        }
-        if let Some(limit) = self.options.max_entries {
-            let fresh =
-                batch.ops.iter().filter(|op| op.is_put() && !self.index.contains(&op.slot()));
-            let more = fresh.count() as u64;
-            if more > 0 && self.index.len() + puts + more > limit {
-                return Err(SubmitError::TooManyEntries { limit });
-            }
-        }
-        if let Some(limit) = self.options.max_bytes {
-            let held = self.counters.live_bytes.load(Ordering::SeqCst) + bytes;
-            if held + batch.bytes() > limit {
-                return Err(SubmitError::TooManyBytes { limit });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether what is on its way counts against a limit.
-    pub(crate) fn is_limited(&self) -> bool {
-        self.options.max_entries.is_some() || self.options.max_bytes.is_some()
-    }
-
-    /// Ends the claim of a batch: it is published, or will never be.
-    pub(crate) fn forget_pending(&self, puts: u64, bytes: u64) {
-        if !self.is_limited() {
-            return;
-        }
-        self.pending_puts.fetch_sub(puts, Ordering::SeqCst);
-        self.pending_bytes.fetch_sub(bytes, Ordering::SeqCst);
-    }
-
     pub(crate) fn maintenance_error(&self, error: &crate::WriteError) -> Error {
         match error {
             crate::WriteError::NoSpace => Error::NoSpace,

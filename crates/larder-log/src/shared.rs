@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::batch::{Durability, Op};
 use crate::budget::{Budget, Permit};
+use crate::clock;
 use crate::damage::DamageList;
 use crate::error::is_no_space;
 use crate::health::Health;
@@ -93,13 +94,34 @@ pub(crate) struct Queue {
     pub(crate) bytes: u64,
     /// Batches that were queued since the log was opened.
     pub(crate) accepted: u64,
-    /// The committer sleeps and wants to be woken.
-    pub(crate) asleep: bool,
+    pub(crate) thread: ThreadState,
     pub(crate) closing: bool,
     /// The committer has ended: nobody takes items any more.
     pub(crate) gone: bool,
     /// Answered once the log is shut down.
     pub(crate) shutdown: Option<(Ticket, Arc<TicketState>)>,
+}
+
+impl Queue {
+    /// Whether the committer's thread has to be woken; from now on it counts as awake.
+    pub(crate) fn wake(&mut self) -> bool {
+        let asleep = matches!(self.thread, ThreadState::Asleep { .. });
+        if asleep {
+            self.thread = ThreadState::Awake;
+        }
+        asleep
+    }
+}
+
+/// What the committer's thread does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum ThreadState {
+    #[default]
+    Awake,
+    /// Awake, and to look once more before it sleeps: chores may have come up.
+    Nudged,
+    /// It wants to be woken, and wakes by itself at `until`, if ever.
+    Asleep { until: Option<Duration> },
 }
 
 #[derive(Debug)]
@@ -300,8 +322,9 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Queues an item; hands it back when nobody would take it.
-    pub(crate) fn push(&self, item: Item) -> Result<(), Item> {
+    /// Queues an item; hands it back when nobody would take it. Without `wake` the caller steps the
+    /// committer itself.
+    pub(crate) fn push(&self, item: Item, wake: bool) -> Result<(), Item> {
         let mut queue = self.queue();
         if queue.closing || queue.gone {
             return Err(item);
@@ -312,12 +335,49 @@ impl Shared {
         }
         queue.items.push_back(item);
         // A wake-up is a system call; it is spared while the committer is busy anyway.
-        let wake = std::mem::take(&mut queue.asleep);
+        let wake = wake && queue.wake();
         drop(queue);
         if wake {
             self.arrived.notify_one();
         }
         Ok(())
+    }
+
+    /// What the committer's thread does while there is nothing to do.
+    pub(crate) fn wait_for_items(&self, limit: Option<Duration>) {
+        let mut queue = self.queue();
+        let nudged = matches!(queue.thread, ThreadState::Nudged);
+        queue.thread = ThreadState::Awake;
+        if nudged || !queue.items.is_empty() || queue.closing {
+            return;
+        }
+        let until = limit.map(|limit| clock::now().saturating_add(limit));
+        queue.thread = ThreadState::Asleep { until };
+        let mut queue = match limit {
+            None => self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            Some(limit) => {
+                let waited = self.arrived.wait_timeout(queue, limit);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        queue.wake();
+    }
+
+    /// Has the committer's thread look at its chores by the moment `at`.
+    pub(crate) fn wake_committer_by(&self, at: Duration) {
+        let mut queue = self.queue();
+        let wake = match queue.thread {
+            ThreadState::Asleep { until } if until.is_some_and(|until| until <= at) => false,
+            ThreadState::Asleep { .. } => queue.wake(),
+            _ => {
+                queue.thread = ThreadState::Nudged;
+                false
+            }
+        };
+        drop(queue);
+        if wake {
+            self.arrived.notify_one();
+        }
     }
 
     /// Has everything synced that is visible by now, before what is queued is written.
@@ -330,7 +390,7 @@ impl Shared {
             return ticket;
         }
         queue.items.push_front(Item::Sync(state));
-        let wake = std::mem::take(&mut queue.asleep);
+        let wake = queue.wake();
         drop(queue);
         if wake {
             self.arrived.notify_one();
@@ -341,7 +401,7 @@ impl Shared {
     /// Queues an item that is answered by a ticket alone.
     pub(crate) fn push_control(&self, item: fn(Arc<TicketState>) -> Item) -> Ticket {
         let (ticket, state) = Ticket::new();
-        if self.push(item(Arc::clone(&state))).is_err() {
+        if self.push(item(Arc::clone(&state)), true).is_err() {
             state.fail(&Arc::new(WriteError::Closed));
         }
         ticket

@@ -7,13 +7,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::batch::Durability;
-use crate::clock;
-use crate::compact::{Brake, Tempo};
+use crate::compact::Tempo;
 use crate::error::{is_no_space, is_out_of_resources};
 use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
 use crate::group::{COMMIT_BYTES, Group, Place, Scratch, abort_bytes};
@@ -28,9 +27,11 @@ mod answer;
 mod create;
 mod roll;
 mod room;
+mod seat;
 
 use answer::Written;
 pub(crate) use create::{create_segment, discard_segment, write_header};
+pub(crate) use seat::Seat;
 
 /// A group is closed at this size, so that its answers do not wait for the rest of the queue.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
@@ -125,19 +126,6 @@ impl Committer {
             clean: start.clean,
             taken: VecDeque::new(),
             scratch: Scratch::default(),
-        }
-    }
-
-    /// Runs until the log is shut down.
-    pub(crate) fn run(mut self) {
-        let mut brake = Brake::default();
-        loop {
-            brake.wait(&self.shared);
-            match self.step(clock::now()) {
-                Next::Again => {}
-                Next::Wait(limit) => self.wait(limit),
-                Next::Closed => break,
-            }
         }
     }
 
@@ -242,22 +230,6 @@ impl Committer {
         }
         queue.bytes -= bytes;
         queue.closing
-    }
-
-    fn wait(&self, limit: Option<Duration>) {
-        let mut queue = self.shared.queue();
-        if !queue.items.is_empty() || queue.closing {
-            return;
-        }
-        queue.asleep = true;
-        let arrived = &self.shared.arrived;
-        let mut queue = match limit {
-            None => arrived.wait(queue).unwrap_or_else(PoisonError::into_inner),
-            Some(limit) => {
-                arrived.wait_timeout(queue, limit).unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
-        queue.asleep = false;
     }
 
     /// Writes what was taken, in as many groups as segments and control items make it.

@@ -5,15 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use larder::{Spool, SpoolId};
-use larder_log::{Batch, Durability, LogOptions, Outcome, Slot};
+use larder_log::LogOptions;
 
 use super::Larder;
 use crate::error::Result;
 use crate::payload::Source;
 use crate::subject::{Sink, Work};
 
-/// What the spool calls its records in the engine.
-const SPOOL: u16 = 1;
 /// Entries that are stored, or removed, with one call while nobody measures.
 const AT_ONCE: usize = 4096;
 
@@ -54,12 +52,8 @@ impl RecycledLarder {
 
     /// Stores on this thread, which waits for the disk itself.
     pub(crate) fn store_blocking(&self, id: SpoolId, data: Bytes) -> Result<()> {
-        let mut batch = Batch::new();
-        batch.put(Slot { namespace: SPOOL, id: *id.as_bytes() }, data);
-        match self.larder.log.submit(batch, Durability::Power)?.wait(None) {
-            Some(Outcome::Done { .. }) => self.tell(id),
-            other => return Err(format!("a blocking store ended as {other:?}").into()),
-        }
+        self.larder.spool.store_blocking(id, data, true, None)?;
+        self.tell(id);
         Ok(())
     }
 
