@@ -1,6 +1,6 @@
 //! Redis: one connection that is opened again when it ends, and what its errors mean.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ struct Inner {
     limit: Duration,
     state: Mutex<State>,
     born: Instant,
+    /// Whether somebody was told that there is no connection, since there was one.
+    told: AtomicBool,
     connects: Counter,
 }
 
@@ -85,6 +87,7 @@ impl Link {
             limit,
             state: Mutex::new(State::Closed(None)),
             born: SystemClock.instant(),
+            told: AtomicBool::new(false),
             connects: counter!("larder_redis_connects_total"),
         }))
     }
@@ -233,7 +236,10 @@ impl Inner {
             *self.lock() = match &opened {
                 Ok(wire) => State::Open(wire.clone()),
                 Err(trouble) => {
-                    tracing::warn!(target: "larder::redis", "{trouble}");
+                    // Once an outage, however many attempts it takes.
+                    if !self.told.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(target: "larder::redis", "{trouble}");
+                    }
                     State::Closed(Some((SystemClock.instant(), trouble.clone())))
                 }
             };
@@ -287,7 +293,8 @@ impl Inner {
             }
         }
         self.connects.increment(1);
-        tracing::debug!(target: "larder::redis", "connected to {}", self.endpoint);
+        self.told.store(false, Ordering::Relaxed);
+        tracing::info!(target: "larder::redis", "connected to {}", self.endpoint);
         Ok(wire)
     }
 

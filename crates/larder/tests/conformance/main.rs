@@ -89,7 +89,9 @@ fn seed() -> Option<u64> {
     env::var("LARDER_TEST_SEED").ok()?.parse().ok()
 }
 
+/// Whether a word of the name has to be there: `redis` stands for `memory-over-redis` as well.
 fn is_required(name: &str) -> bool {
     let required = env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
-    required.split(',').map(str::trim).any(|word| word == "all" || word == name)
+    let named = |word: &str| word == name || name.split('-').any(|part| part == word);
+    required.split(',').map(str::trim).any(|word| word == "all" || named(word))
 }

@@ -1,7 +1,7 @@
 //! A server that dies, hangs and loses connections.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -210,6 +210,61 @@ pub(crate) async fn a_tier_outlives_the_runtime_that_was_connecting_it() {
     });
     // Whoever asks first may be told that the attempt went down with its runtime.
     assert_eq!(in_the_end(async || cache.read(k.as_ref()).await).await, None);
+}
+
+/// Counts who is told that there is no connection.
+struct Complaints(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Complaints {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "larder::redis" && *metadata.level() == tracing::Level::WARN
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut told = false;
+        event.record(&mut |_: &tracing::field::Field, words: &dyn std::fmt::Debug| {
+            told |= format!("{words:?}").contains("cannot connect");
+        });
+        self.0.fetch_add(usize::from(told), Ordering::SeqCst);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+async fn two_outages(told: &AtomicUsize) {
+    let server = RedisServer::start().unwrap();
+    let cache = cache(&server, "timeout=5s");
+    let k = key("k");
+    for outage in 1..3 {
+        in_the_end(async || cache.read(k.as_ref()).await).await;
+        server.kill();
+        for _ in 0..4 {
+            cache.read(k.as_ref()).await.unwrap_err();
+            // Longer than the pause between two attempts.
+            tokio::time::sleep(Duration::from_millis(120)).await;
+        }
+        assert_eq!(told.load(Ordering::SeqCst), outage);
+        server.restart().unwrap();
+    }
+}
+
+pub(crate) async fn an_outage_is_told_once() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let complaints = Complaints(Arc::clone(&told));
+    let watched = std::thread::spawn(move || {
+        // Events are seen by the thread that makes them.
+        let _watching = tracing::subscriber::set_default(complaints);
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(two_outages(&told));
+    });
+    watched.join().unwrap();
 }
 
 pub(crate) async fn a_memory_tier_serves_while_the_server_is_away() {

@@ -48,6 +48,7 @@ const TESTS: &[(&str, Run)] = tests! {
         a_server_that_hangs_while_it_greets_fails_calls_in_time,
         a_tier_outlives_the_runtime_that_connected_it,
         a_tier_outlives_the_runtime_that_was_connecting_it,
+        an_outage_is_told_once,
         a_memory_tier_serves_while_the_server_is_away;
     refusals:
         every_refusal_has_its_effect_over_the_wire,
