@@ -53,11 +53,13 @@ impl Shared {
         let unread = damage.iter().filter(|damage| damage.what == DamageKind::Unidentified);
         let unread: Vec<(u64, u64)> =
             unread.map(|damage| (damage.segment, damage.offset)).collect();
-        if !lost.is_empty() || !kept_short.is_empty() || !unread.is_empty() {
+        let rebuilt = damage.iter().any(|damage| damage.what == DamageKind::Manifest);
+        if rebuilt || !lost.is_empty() || !kept_short.is_empty() || !unread.is_empty() {
             let stored = self.manifest().replace(&*self.io, &self.dir, |manifest| {
                 manifest.segments.retain(|listed| !lost.contains(&listed.id));
                 manifest.void.extend(&lost);
                 manifest.accepted.extend(&unread);
+                manifest.rebuilt = false;
                 manifest.forget_accepted();
                 for listed in &mut manifest.segments {
                     if let Some((_, len)) = kept_short.iter().find(|(id, _)| *id == listed.id)

@@ -19,7 +19,7 @@ pub(crate) const TEMPORARY: &str = "MANIFEST.tmp";
 const MAGIC: [u8; 8] = *b"LARDRMAN";
 /// Magic, version, length and store id, with a checksum of their own: later formats keep them.
 const PREFIX_LEN: usize = 36;
-const FIXED_LEN: usize = PREFIX_LEN + 44;
+const FIXED_LEN: usize = PREFIX_LEN + 48;
 const ENTRY_LEN: usize = 48;
 /// Far above what fits a disk; a longer one is noise.
 const LEN_MAX: u64 = 1 << 30;
@@ -56,6 +56,8 @@ pub(crate) struct Manifest {
     pub(crate) cancelled: Vec<(u64, u64)>,
     /// Unreadable stretches that were acknowledged: segment and offset.
     pub(crate) accepted: Vec<(u64, u64)>,
+    /// It was made anew from the files, and nobody has acknowledged yet that there was none.
+    pub(crate) rebuilt: bool,
 }
 
 /// Why there is no manifest.
@@ -85,6 +87,7 @@ impl Manifest {
         push_u32(&mut out, self.segments.len());
         push_u32(&mut out, self.void.len());
         push_u32(&mut out, self.cancelled.len());
+        push_u32(&mut out, usize::from(self.rebuilt));
         for listed in &self.segments {
             let (max_lsn, origin) = listed.max_lsn_and_origin;
             for number in [listed.id, listed.end, listed.base_lsn, listed.as_of_lsn, listed.min_lsn]
@@ -131,6 +134,7 @@ impl Manifest {
         let segments = u32::from_le_bytes(take(bytes, PREFIX_LEN + 32)) as usize;
         let void = u32::from_le_bytes(take(bytes, PREFIX_LEN + 36)) as usize;
         let cancelled = u32::from_le_bytes(take(bytes, PREFIX_LEN + 40)) as usize;
+        let flags = u32::from_le_bytes(take(bytes, PREFIX_LEN + 44));
         let void_at = FIXED_LEN + segments.saturating_mul(ENTRY_LEN);
         let cancelled_at = void_at.saturating_add(void.saturating_mul(8));
         let accepted_at = cancelled_at.saturating_add(cancelled.saturating_mul(16));
@@ -165,6 +169,7 @@ impl Manifest {
             void: (0..void).map(|i| number(void_at + i * 8)).collect(),
             cancelled: (0..cancelled).map(|i| pair(cancelled_at + i * 16)).collect(),
             accepted: (0..accepted).map(|i| pair(accepted_at + i * 16)).collect(),
+            rebuilt: flags & 1 != 0,
         })
     }
 

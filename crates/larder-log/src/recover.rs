@@ -164,6 +164,7 @@ fn create(io: &dyn Io, dir: &Path) -> Result<Opened, OpenError> {
         void: Vec::new(),
         cancelled: Vec::new(),
         accepted: Vec::new(),
+        rebuilt: false,
     };
     manifest.store(io, dir).map_err(|fault| failed(fault.into_error()))?;
     let segment = Arc::new(Segment::new(&header, 1, file, FRAMES_START, false));

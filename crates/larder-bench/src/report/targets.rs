@@ -29,7 +29,7 @@ const ALL: &[Target] = &[
         workload: "calm",
         cells: &["1 KiB x 8"],
         figure: "p99_us",
-        subject: "larder, compacting",
+        subject: "larder, background",
         to: "larder, quiet",
         bound: Bound::AtMost(3.0),
     },

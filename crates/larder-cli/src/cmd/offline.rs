@@ -74,12 +74,18 @@ fn show(report: &VerifyReport, output: &mut Output) -> Result<(), Exit> {
             "path": report.path.to_string_lossy(), "format_version": report.format_version,
             "sound": report.is_sound(), "clean": report.clean,
             "segments": report.segments.len(), "bytes": bytes, "records": report.records,
-            "entries": report.entries, "torn_bytes": report.torn_bytes,
+            "entries": report.entries, "torn_bytes": report.torn_bytes, "mended": report.mended,
             "lost_entries": report.lost_entries, "damage": damage,
         }));
     }
     for damage in &report.damage {
         output.text(&format!("DAMAGE {damage}"))?;
+    }
+    if report.mended > 0 {
+        output.text(&format!(
+            "{} record headers have a rotten byte that can be put right: opening writes them anew",
+            report.mended
+        ))?;
     }
     let end = if report.clean { "shut down cleanly" } else { "not shut down: recovered at open" };
     output.text(&format!(

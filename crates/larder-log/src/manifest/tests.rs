@@ -21,6 +21,7 @@ fn manifest() -> Manifest {
         void: vec![5, 6],
         cancelled: vec![(101, 103), (110, 110)],
         accepted: vec![(2, 4096)],
+        rebuilt: true,
     }
 }
 
@@ -29,7 +30,7 @@ fn manifest_round_trips() {
     assert_eq!(Manifest::decode(&manifest().encode()).unwrap(), manifest());
     let empty = Manifest { segments: vec![], void: vec![], ..manifest() };
     assert_eq!(Manifest::decode(&empty.encode()).unwrap(), empty);
-    let empty = Manifest { cancelled: vec![], accepted: vec![], ..manifest() };
+    let empty = Manifest { cancelled: vec![], accepted: vec![], rebuilt: false, ..manifest() };
     assert_eq!(Manifest::decode(&empty.encode()).unwrap(), empty);
 }
 

@@ -81,7 +81,13 @@ impl Inventory {
         let failed = |error| OpenError::io("read", dir, error);
         let names = io.list(dir).map_err(failed)?;
         match Manifest::load(io, dir) {
-            Ok(manifest) => Self::sort_out(io, dir, &names, manifest, write).map(Some),
+            Ok(manifest) => {
+                let mut inventory = Self::sort_out(io, dir, &names, manifest, write)?;
+                if inventory.manifest.rebuilt {
+                    inventory.report(0, DamageKind::Manifest);
+                }
+                Ok(Some(inventory))
+            }
             Err(fault) => match refuse_manifest(fault, dir) {
                 Some(error) => Err(error),
                 None => Self::without_manifest(io, dir, &names, write),

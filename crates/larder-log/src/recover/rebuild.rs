@@ -77,6 +77,7 @@ impl Inventory {
                 void: Vec::new(),
                 cancelled: Vec::new(),
                 accepted: Vec::new(),
+                rebuilt: true,
             },
         };
         segments.sort_by_key(|segment| segment.id);

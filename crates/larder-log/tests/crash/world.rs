@@ -400,7 +400,11 @@ impl World {
                 self.fail_to_open(&disk, random.below(20))?;
             }
             self.disk = disk.clone();
-            match self.open() {
+            let opened = self.open();
+            if opened.is_ok() && self.orphaned && !disk.is_dead() {
+                self.accept_loss()?;
+            }
+            match opened {
                 Ok(()) if !disk.is_dead() => {
                     self.settle(promise)?;
                     if random.chance(3) {
@@ -438,6 +442,24 @@ impl World {
         Ok(())
     }
 
+    /// The loss of the manifest is told until it is acknowledged, and nothing else is.
+    fn accept_loss(&mut self) -> Result<(), String> {
+        let log = self.log.as_ref().ok_or("not open")?;
+        let damaged = log.damaged(1);
+        if damaged.iter().any(|damage| damage.what != DamageKind::Manifest) {
+            return Err(format!("reports damage: {damaged:?}"));
+        }
+        match log.acknowledge() {
+            // It may have been accepted when power failed, before that could be said.
+            Ok(_) => {
+                self.orphaned = false;
+                Ok(())
+            }
+            Err(_) if self.disk.is_dead() => Ok(()),
+            Err(error) => Err(format!("acknowledge: {error}")),
+        }
+    }
+
     /// What recovery serves is durable: power that fails right after it changes nothing.
     fn die_once_more(&mut self, seed: u64) -> Result<(), String> {
         drop((self.committer.take(), self.log.take()));
@@ -456,12 +478,7 @@ impl World {
             self.history.settle(seen);
             return Ok(());
         }
-        let mut damaged = log.damaged(1);
-        if std::mem::take(&mut self.orphaned) {
-            // The loss of the manifest is told, and nothing else is.
-            damaged.retain(|damage| damage.what != DamageKind::Manifest);
-            log.acknowledge().map_err(|error| format!("acknowledge: {error}"))?;
-        }
+        let damaged = log.damaged(1);
         if !damaged.is_empty() {
             return Err(format!("reports damage: {damaged:?}"));
         }
