@@ -7,8 +7,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::cache::{Cache, LoadOptions, MemoryCache, PutOptions, Tag, Tagged, Tags, Tiered};
-use larder::compose::{AnyReadPolicy, AnyWritePolicy, OptimisticParallelWritePolicy};
+use larder::cache::{
+    Cache, Guarded, LoadOptions, MemoryCache, PutOptions, Tag, Tagged, Tags, Tiered,
+};
+use larder::compose::{AnyReadPolicy, AnyWritePolicy, OptimisticParallelWritePolicy, RefillPolicy};
 use larder_core::{
     BoxError, CacheValue, Clock as _, Condition, KeyRef, SharedTier, SystemClock, Tier, Version,
 };
@@ -85,6 +87,15 @@ async fn a_hit_in_memory_allocates_nothing() {
 #[tokio::test]
 async fn a_hit_behind_a_handle_allocates_nothing() {
     assert_eq!(hits_of(SharedTier::new(near())).await, 0);
+}
+
+#[tokio::test]
+async fn a_hit_behind_a_closed_breaker_allocates_nothing() {
+    assert_eq!(hits_of(Guarded::builder(near()).build()).await, 0);
+    // One that has to be awaited, so that the breaker and the time limit are passed.
+    let nothing = MemoryCache::<Bytes>::builder(0).build();
+    let far = Tiered::builder(nothing, near()).refill(RefillPolicy::Never).build();
+    assert_eq!(hits_of(Guarded::builder(far).build()).await, 0);
 }
 
 #[tokio::test]

@@ -14,11 +14,13 @@
 
 mod encoded;
 mod face;
+mod guarded;
 mod load;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 mod tags;
+mod tallied;
 mod tiered;
 mod weight;
 
@@ -28,6 +30,7 @@ pub use encoded::{
     Codec, Compressor, Encoded, NAMESPACE_BYTES_MAX, NoCompression, RawCodec, Schema, SchemaError,
 };
 pub use face::{Absent, Cache, CacheBuilder, CacheStats, Hit, Lookup, PutOptions};
+pub use guarded::{BreakerState, GuardError, GuardOptions, GuardStats, Guarded, GuardedBuilder};
 pub use larder_core::cache::*;
 pub use load::{LoadError, LoadOptions, Loaded};
 pub use memory::{MemoryCache, MemoryCacheBuilder};

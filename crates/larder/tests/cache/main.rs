@@ -6,6 +6,7 @@ mod batch;
 mod debts;
 mod encoded;
 mod face;
+mod guarded;
 mod load;
 mod memory;
 mod model;

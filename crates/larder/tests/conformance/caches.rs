@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder::cache::{Encoded, MemoryCache, NoCompression, RawCodec, Schema, Tiered};
+use larder::cache::{Encoded, Guarded, MemoryCache, NoCompression, RawCodec, Schema, Tiered};
 use larder::compose::{
     AnyReadPolicy, AnyWritePolicy, OptimisticParallelWritePolicy, ParallelReadPolicy,
     RaceReadPolicy, RaceWritePolicy, RefillPolicy, SequentialWritePolicy,
@@ -27,7 +27,7 @@ mod redis {
 type Make = fn(ManualClock, u64) -> Result<SharedTier<Bytes>, BoxError>;
 
 pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
-    let wrappers: [(&str, Make); 9] = [
+    let wrappers: [(&str, Make); 12] = [
         ("memory", |clock, capacity| Ok(SharedTier::new(memory(&clock, capacity)))),
         ("arc-of-memory", |clock, capacity| {
             let inner = SharedTier::new(memory(&clock, capacity));
@@ -35,6 +35,21 @@ pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
         }),
         ("encoded", |clock, capacity| {
             Ok(SharedTier::new(encoded(memory(&clock, capacity), &clock)?))
+        }),
+        ("guarded", |clock, capacity| {
+            let tier = Guarded::builder(memory(&clock, capacity)).clock(clock.shared());
+            Ok(SharedTier::new(tier.build()))
+        }),
+        // Nothing is known without waiting: every read passes the guard.
+        ("guarded-encoded", |clock, capacity| {
+            let tier = Guarded::builder(encoded(memory(&clock, capacity), &clock)?);
+            Ok(SharedTier::new(tier.clock(clock.shared()).build()))
+        }),
+        ("tiered-over-guarded", |clock, capacity| {
+            let far = encoded(memory(&clock, capacity / 2), &clock)?;
+            let far = Guarded::builder(far).clock(clock.shared()).build();
+            let tier = Tiered::builder(memory(&clock, capacity / 2), far);
+            Ok(SharedTier::new(tier.clock(clock.shared()).build()))
         }),
         ("tiered", |clock, capacity| {
             let (l1, l2) = (memory(&clock, capacity / 2), memory(&clock, capacity / 2));

@@ -7,6 +7,7 @@ use larder_core::{Age, Source, TierUsage};
 use metrics::{Counter, counter};
 
 use super::super::load::LoadError;
+use super::super::tallied::Tallied;
 use super::{CacheStats, Entry};
 
 /// Counts what a cache does. Counting allocates only at the first hit of a tier.
@@ -31,29 +32,9 @@ pub(super) struct Tally {
     load_errors: AtomicU64,
 }
 
-/// A number that is both a metric and a statistic.
-pub(super) struct Tallied {
-    count: AtomicU64,
-    metric: Counter,
-}
-
-impl Tallied {
-    pub(super) fn increment(&self) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.metric.increment(1);
-    }
-
-    fn get(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-}
-
 impl Tally {
     pub(super) fn new(name: &str) -> Self {
-        let of = |metric: &'static str| Tallied {
-            count: AtomicU64::new(0),
-            metric: counter!(metric, "cache" => name.to_owned()),
-        };
+        let of = |metric: &'static str| Tallied::new(counter!(metric, "cache" => name.to_owned()));
         Self {
             name: name.to_owned(),
             hits: AtomicU64::new(0),
