@@ -139,6 +139,22 @@ async fn a_probe_that_its_caller_drops_leaves_its_place_to_the_next() {
     assert_eq!(guard.stats().state, BreakerState::Closed);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_clear_does_not_find_out_whether_a_tier_works_again() {
+    let (clock, inner, guard) = guarded(options());
+    trip(&inner, &guard).await;
+    inner.recover();
+    inner.plant("k", text("v")).await;
+    clock.advance(PAUSE);
+    let refused = says(&guard.clear().await.unwrap_err());
+    let open = GuardError::Open { tier: "far".into(), retry_in: Duration::ZERO };
+    assert_eq!(refused, (Effect::NotApplied, Retry::Later, open));
+    assert_eq!(guard.stats().state, BreakerState::HalfOpen);
+    assert_eq!(data(&*guard, "k").await, Some(Bytes::from("v")));
+    guard.clear().await.unwrap();
+    assert_eq!(inner.stored("k"), None);
+}
+
 #[tokio::test]
 async fn misses_lost_races_and_mistakes_of_callers_open_nothing() {
     let clock = ManualClock::default();

@@ -120,20 +120,21 @@ impl Breaker {
         }
     }
 
-    pub(super) fn admit(&self) -> Result<Permit<'_>, Refusal> {
+    /// Lets a call through while closed, and as the probe if it may be that.
+    pub(super) fn admit(&self, may_probe: bool) -> Result<Permit<'_>, Refusal> {
         let era = self.era.load(Ordering::Acquire);
-        if era.is_multiple_of(2) { Ok(self.permit(era, false)) } else { self.probe() }
+        if era.is_multiple_of(2) { Ok(self.permit(era, false)) } else { self.probe(may_probe) }
     }
 
     /// Admits the one call that may find out whether the tier works again.
     #[cold]
-    fn probe(&self) -> Result<Permit<'_>, Refusal> {
+    fn probe(&self, may_probe: bool) -> Result<Permit<'_>, Refusal> {
         let now = self.clock.instant();
         let mut phase = self.lock();
         let era = self.era.load(Ordering::Acquire);
         match *phase {
             Phase::Closed(_) => Ok(self.permit(era, false)),
-            Phase::Open { until, pause } if until <= now => {
+            Phase::Open { until, pause } if may_probe && until <= now => {
                 *phase = Phase::Probing { since: until, pause };
                 Ok(self.permit(era, true))
             }

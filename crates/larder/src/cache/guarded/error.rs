@@ -23,7 +23,8 @@ pub enum GuardError {
     Open {
         /// The label of the tier.
         tier: Arc<str>,
-        /// When the next call is let through.
+        /// When the next call is let through; zero for a clear once the pause is over, because
+        /// another call has to find out.
         retry_in: Duration,
     },
     /// The tier was not asked, because one call is finding out whether it works again. Effect

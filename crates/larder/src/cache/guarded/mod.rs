@@ -40,7 +40,7 @@ pub use options::GuardOptions;
 /// |---|---|
 /// | closed | it is made; when too many fail, by [`GuardOptions`], the breaker opens |
 /// | open | it fails at once with [`GuardError::Open`], which says when the next one is let through |
-/// | half-open, when the pause is over | one is made, all others fail with [`GuardError::Probing`]; if it works the breaker closes, if it fails the pause doubles |
+/// | half-open, when the pause is over | one is made (no clear, which may take long), all others fail with [`GuardError::Probing`]; if it works the breaker closes, if it fails the pause doubles |
 ///
 /// Failures are time limits and every [`CacheError::Backend`]. A miss, a condition that does not hold,
 /// [`CacheError::TooLarge`] and [`CacheError::ConditionUnsupported`] are none, and the latter two
@@ -95,6 +95,39 @@ struct Limits {
     read: Duration,
     write: Duration,
     clear: Duration,
+}
+
+/// Which limit a call has, and what it may do.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Read,
+    Change,
+    Clear,
+}
+
+impl Kind {
+    /// The effect of a call that is cut off.
+    const fn cut(self) -> Effect {
+        match self {
+            Self::Read => Effect::NotApplied,
+            Self::Change | Self::Clear => Effect::Unknown,
+        }
+    }
+
+    /// A clear may take long, and until the probe has ended nobody else gets through.
+    const fn may_probe(self) -> bool {
+        !matches!(self, Self::Clear)
+    }
+}
+
+impl Limits {
+    const fn of(self, kind: Kind) -> Duration {
+        match kind {
+            Kind::Read => self.read,
+            Kind::Change => self.write,
+            Kind::Clear => self.clear,
+        }
+    }
 }
 
 /// What a guard has done since it was made, and what it lets through now.
@@ -197,18 +230,20 @@ impl<T> Guarded<T> {
         }
     }
 
-    /// Makes a call if the breaker lets it through; `cut` is the effect of one that is cut off.
+    /// Makes a call if the breaker lets it through.
     async fn guard<A>(
         &self,
         operation: &'static str,
-        limit: Duration,
-        cut: Effect,
+        kind: Kind,
         call: impl Future<Output = Result<A, CacheError>>,
     ) -> Result<A, CacheError> {
-        let permit = self.breaker.admit().map_err(|refusal| self.refuse(operation, refusal))?;
+        let permit = self.breaker.admit(kind.may_probe());
+        let permit = permit.map_err(|refusal| self.refuse(operation, refusal))?;
+        let limit = self.limits.of(kind);
         let answer = timeout(limit, call).await.unwrap_or_else(|_| {
             self.timeouts.increment();
-            Err(GuardError::TimedOut { tier: Arc::clone(&self.label), limit }.of(operation, cut))
+            Err(GuardError::TimedOut { tier: Arc::clone(&self.label), limit }
+                .of(operation, kind.cut()))
         });
         let verdict = match &answer {
             Ok(_) => Verdict::Works,
@@ -267,7 +302,7 @@ where
             Now::Miss => Ok(None),
             Now::Ask => {
                 let call = self.inner.read(key);
-                self.guard("read", self.limits.read, Effect::NotApplied, call).await
+                self.guard("read", Kind::Read, call).await
             }
         }
     }
@@ -283,7 +318,7 @@ where
         condition: Condition,
     ) -> Result<WriteStatus, CacheError> {
         let call = self.inner.write(key, value, condition);
-        self.guard("write", self.limits.write, Effect::Unknown, call).await
+        self.guard("write", Kind::Change, call).await
     }
 
     async fn remove(
@@ -292,12 +327,12 @@ where
         condition: Condition,
     ) -> Result<DeleteStatus, CacheError> {
         let call = self.inner.remove(key, condition);
-        self.guard("remove", self.limits.write, Effect::Unknown, call).await
+        self.guard("remove", Kind::Change, call).await
     }
 
     async fn read_many(&self, keys: &[KeyRef<'_>]) -> Result<Vec<Option<Found<V>>>, CacheError> {
         let call = self.inner.read_many(keys);
-        self.guard("read", self.limits.read, Effect::NotApplied, call).await
+        self.guard("read", Kind::Read, call).await
     }
 
     async fn write_many(
@@ -306,7 +341,7 @@ where
         condition: Condition,
     ) -> Result<Vec<WriteStatus>, CacheError> {
         let call = self.inner.write_many(entries, condition);
-        self.guard("write", self.limits.write, Effect::Unknown, call).await
+        self.guard("write", Kind::Change, call).await
     }
 
     async fn remove_many(
@@ -315,11 +350,11 @@ where
         condition: Condition,
     ) -> Result<Vec<DeleteStatus>, CacheError> {
         let call = self.inner.remove_many(keys, condition);
-        self.guard("remove", self.limits.write, Effect::Unknown, call).await
+        self.guard("remove", Kind::Change, call).await
     }
 
     async fn clear(&self) -> Result<(), CacheError> {
-        self.guard("clear", self.limits.clear, Effect::Unknown, self.inner.clear()).await
+        self.guard("clear", Kind::Clear, self.inner.clear()).await
     }
 
     fn label(&self) -> &str {

@@ -27,7 +27,7 @@ fn exact() -> GuardOptions {
 fn opened(clock: &ManualClock) -> Breaker {
     let breaker = breaker(clock, exact());
     for _ in 0..3 {
-        breaker.admit().unwrap().end(Verdict::Fails);
+        breaker.admit(true).unwrap().end(Verdict::Fails);
     }
     assert_eq!(breaker.state(), (BreakerState::Open, Some(2 * SECOND)));
     breaker
@@ -38,21 +38,25 @@ fn failures_open_it_only_when_they_are_enough_and_a_large_enough_part() {
     let clock = ManualClock::default();
     let few = breaker(&clock, exact());
     for _ in 0..2 {
-        assert_eq!(few.admit().unwrap().end(Verdict::Fails), None);
+        assert_eq!(few.admit(true).unwrap().end(Verdict::Fails), None);
     }
     clock.advance(10 * SECOND);
     for _ in 0..2 {
-        assert_eq!(few.admit().unwrap().end(Verdict::Fails), None, "those before are forgotten");
+        assert_eq!(
+            few.admit(true).unwrap().end(Verdict::Fails),
+            None,
+            "those before are forgotten"
+        );
     }
-    assert_eq!(few.admit().unwrap().end(Verdict::Fails), Some(Turn::Opened));
+    assert_eq!(few.admit(true).unwrap().end(Verdict::Fails), Some(Turn::Opened));
 
     let rare = breaker(&clock, exact());
     for _ in 0..50 {
-        rare.admit().unwrap().end(Verdict::Fails);
+        rare.admit(true).unwrap().end(Verdict::Fails);
         for _ in 0..2 {
-            rare.admit().unwrap().end(Verdict::Works);
+            rare.admit(true).unwrap().end(Verdict::Works);
         }
-        assert!(rare.admit().is_ok(), "a third of the calls is not half of them");
+        assert!(rare.admit(true).is_ok(), "a third of the calls is not half of them");
     }
 }
 
@@ -69,7 +73,7 @@ fn half_open_lets_exactly_one_of_many_callers_through() {
             for _ in 0..CALLERS {
                 scope.spawn(|| {
                     start.wait();
-                    match breaker.admit() {
+                    match breaker.admit(true) {
                         Ok(permit) => {
                             probes.fetch_add(1, Ordering::SeqCst);
                             *probe.lock().unwrap() = Some(permit);
@@ -82,7 +86,7 @@ fn half_open_lets_exactly_one_of_many_callers_through() {
         assert_eq!(probes.into_inner(), 1);
         let probe = probe.into_inner().unwrap().unwrap();
         assert_eq!(probe.end(Verdict::Works), Some(Turn::Closed));
-        assert!(breaker.admit().is_ok() && breaker.admit().is_ok());
+        assert!(breaker.admit(true).is_ok() && breaker.admit(true).is_ok());
     }
 }
 
@@ -91,10 +95,10 @@ fn a_probe_that_tells_nothing_leaves_its_place_to_the_next_call() {
     let clock = ManualClock::default();
     let breaker = opened(&clock);
     clock.advance(2 * SECOND);
-    drop(breaker.admit().unwrap());
-    breaker.admit().unwrap().end(Verdict::Silent);
-    let probe = breaker.admit().unwrap();
-    assert_eq!(breaker.admit().unwrap_err(), Refusal::Probing);
+    drop(breaker.admit(true).unwrap());
+    breaker.admit(true).unwrap().end(Verdict::Silent);
+    let probe = breaker.admit(true).unwrap();
+    assert_eq!(breaker.admit(true).unwrap_err(), Refusal::Probing);
     assert_eq!(probe.end(Verdict::Fails), Some(Turn::StaysOpen));
 }
 
@@ -103,13 +107,13 @@ fn calls_that_began_before_it_opened_tell_nothing_after_it_has_closed() {
     let clock = ManualClock::default();
     let breaker = breaker(&clock, exact());
     let [failing, working] = [3, 10].map(|calls| {
-        let permits: Vec<_> = (0..calls).map(|_| breaker.admit().unwrap()).collect();
+        let permits: Vec<_> = (0..calls).map(|_| breaker.admit(true).unwrap()).collect();
         permits
     });
-    let fail = || breaker.admit().unwrap().end(Verdict::Fails);
+    let fail = || breaker.admit(true).unwrap().end(Verdict::Fails);
     assert_eq!([fail(), fail(), fail()], [None, None, Some(Turn::Opened)]);
     clock.advance(2 * SECOND);
-    breaker.admit().unwrap().end(Verdict::Works);
+    breaker.admit(true).unwrap().end(Verdict::Works);
     for permit in failing {
         assert_eq!(permit.end(Verdict::Fails), None);
     }
@@ -126,7 +130,7 @@ fn pauses_double_up_to_their_bound_and_jitter_only_shortens_them() {
     let breaker = opened(&clock);
     for seconds in [4, 7, 7] {
         clock.advance(breaker.state().1.unwrap());
-        assert_eq!(breaker.admit().unwrap().end(Verdict::Fails), Some(Turn::StaysOpen));
+        assert_eq!(breaker.admit(true).unwrap().end(Verdict::Fails), Some(Turn::StaysOpen));
         assert_eq!(breaker.state().1, Some(seconds * SECOND));
     }
 
@@ -134,7 +138,7 @@ fn pauses_double_up_to_their_bound_and_jitter_only_shortens_them() {
         .map(|seed| {
             let options = exact().failures_min(1).jitter_percent(25);
             let breaker = Breaker::new(options, clock.shared(), seed);
-            breaker.admit().unwrap().end(Verdict::Fails);
+            breaker.admit(true).unwrap().end(Verdict::Fails);
             breaker.state().1.unwrap()
         })
         .collect();
@@ -147,7 +151,7 @@ fn times_beyond_all_bounds_are_cut() {
     let clock = ManualClock::default();
     let endless = exact().window(Duration::MAX).pause_max(Duration::MAX).pause(Duration::MAX);
     let breaker = breaker(&clock, endless.failures_min(0));
-    assert_eq!(breaker.admit().unwrap().end(Verdict::Fails), Some(Turn::Opened));
+    assert_eq!(breaker.admit(true).unwrap().end(Verdict::Fails), Some(Turn::Opened));
     assert_eq!(breaker.state().1, Some(TIME_MAX));
 }
 
@@ -262,7 +266,7 @@ proptest! {
         let (mut now, mut under_way) = (0, Vec::new());
         for step in steps {
             match step {
-                Step::Begin => match (real.admit(), reference.admit(now)) {
+                Step::Begin => match (real.admit(true), reference.admit(now)) {
                     (Ok(permit), Ok(call)) => {
                         prop_assert_eq!(permit.probe, call.1);
                         under_way.push((permit, call));
