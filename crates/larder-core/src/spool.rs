@@ -204,7 +204,8 @@ pub enum SpoolEntry {
     Item {
         /// Its id.
         id: SpoolId,
-        /// The payload.
+        /// The payload. It may share memory with others: what a backend states about that is how
+        /// much a payload keeps in memory for as long as it is kept.
         data: Bytes,
     },
     /// Damage found by checksum; the entry is quarantined, not deleted.

@@ -20,6 +20,8 @@ const SHARDS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Index {
     shards: Box<[RwLock<Table>]>,
+    /// How often each shard was changed. Side by side, so that asking costs no miss of the cache.
+    changes: Box<[AtomicU64]>,
     len: AtomicU64,
     key: u64,
 }
@@ -29,12 +31,13 @@ impl Index {
     pub(crate) fn new(key: u64) -> Self {
         let shard = || RwLock::new(Table::new(key, hash));
         let shards = std::iter::repeat_with(shard).take(SHARDS).collect();
-        Self { shards, len: AtomicU64::new(0), key }
+        let changes = std::iter::repeat_with(AtomicU64::default).take(SHARDS).collect();
+        Self { shards, changes, len: AtomicU64::new(0), key }
     }
 
     pub(crate) fn get(&self, slot: &Slot) -> Option<Location> {
         let hash = hash(self.key, slot);
-        lock_read(self.shard(hash)).get(hash, slot)
+        lock_read(&self.shards[shard(hash)]).get(hash, slot)
     }
 
     pub(crate) fn contains(&self, slot: &Slot) -> bool {
@@ -72,7 +75,7 @@ impl Index {
     /// slot holds another version by now, or none.
     pub(crate) fn relocate(&self, slot: &Slot, copy: Location) -> Option<Location> {
         let hash = hash(self.key, slot);
-        lock_write(self.shard(hash)).update(hash, slot, |found| {
+        self.change(shard(hash)).update(hash, slot, |found| {
             let moved = || copy.with_pre_open(found.pre_open()).with_replaced(found.replaced());
             (found.lsn() == copy.lsn()).then(moved)
         })
@@ -115,7 +118,7 @@ impl Index {
         change: impl FnOnce(Option<Location>) -> Location,
     ) -> Option<Location> {
         let hash = hash(self.key, slot);
-        let old = lock_write(self.shard(hash)).upsert(hash, slot, change);
+        let old = self.change(shard(hash)).upsert(hash, slot, change);
         if old.is_none() {
             self.len.fetch_add(1, Ordering::Relaxed);
         }
@@ -124,17 +127,36 @@ impl Index {
 
     fn remove_when(&self, slot: &Slot, when: impl FnOnce(&Location) -> bool) -> Option<Location> {
         let hash = hash(self.key, slot);
-        let old = lock_write(self.shard(hash)).remove(hash, slot, when);
+        let old = self.change(shard(hash)).remove(hash, slot, when);
         if old.is_some() {
             self.len.fetch_sub(1, Ordering::Relaxed);
         }
         old
     }
 
-    /// The tables use the high bits of the hash, the choice of a shard the low ones.
-    fn shard(&self, hash: u64) -> &RwLock<Table> {
-        &self.shards[usize::from(hash.to_le_bytes()[0]) % SHARDS]
+    /// A number that is another one after every change to the shard; `None` when there is no such
+    /// shard. What was seen of it after the number was asked for holds while the number stays.
+    pub(crate) fn changes(&self, shard: usize) -> Option<u64> {
+        Some(self.changes.get(shard)?.load(Ordering::SeqCst))
     }
+
+    /// The shard that a slot belongs to, wherever it lies.
+    pub(crate) fn shard_of(&self, slot: &Slot) -> usize {
+        shard(hash(self.key, slot))
+    }
+
+    /// The only way to a table that is about to change. Counted under its lock: whoever saw the
+    /// table as it was before the change had asked for the number before.
+    fn change(&self, shard: usize) -> RwLockWriteGuard<'_, Table> {
+        let table = lock_write(&self.shards[shard]);
+        self.changes[shard].fetch_add(1, Ordering::SeqCst);
+        table
+    }
+}
+
+/// The tables use the high bits of the hash, the choice of a shard the low ones.
+fn shard(hash: u64) -> usize {
+    usize::from(hash.to_le_bytes()[0]) % SHARDS
 }
 
 fn lock_read(shard: &RwLock<Table>) -> RwLockReadGuard<'_, Table> {

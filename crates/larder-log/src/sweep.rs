@@ -3,7 +3,8 @@
 //! The index is asked for the places alone, eight bytes each; whose record lies at a place is read
 //! from its header, and the index judges whether it is still the slot's record. If not, the slot is
 //! looked up like any other. So an entry that moves or is replaced while the walk runs comes once: a
-//! slot has one place in the list, and the list is never added to.
+//! slot has one place in the list, and the list is never added to. A shard of the index that was not
+//! changed since its places were listed has judged already: its slots are not looked up again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,11 +21,14 @@ use crate::shared::Shared;
 use crate::{ReadError, Slot};
 
 mod block;
+mod chunk;
 
 use block::Block;
 
 /// What a pass remembers at most (a shard more or less): 128 MiB.
 const PLACES_MAX: usize = 16 << 20;
+/// No shard is ever changed so often: it counts as changed.
+const CHANGED: u64 = u64::MAX;
 
 /// Entries in the order of the disk: see [`Log::sweep`](crate::Log::sweep).
 ///
@@ -36,6 +40,8 @@ pub struct Sweep<'a, F> {
     next_shard: usize,
     /// The shards of the pass begin here.
     first_shard: usize,
+    /// [`Index::changes`](crate::index::Index::changes) of each shard, from before it was listed.
+    seen: Vec<u64>,
     places: Vec<u64>,
     next: usize,
     /// Files of the pass: they stay, and are not used for anything else, while they are held.
@@ -54,7 +60,8 @@ pub struct Sweep<'a, F> {
 pub struct Swept {
     /// What it is stored under.
     pub slot: Slot,
-    /// The payload; `None` when it is damaged.
+    /// The payload; `None` when it is damaged. One of at most 4 KiB shares memory with its
+    /// neighbours: as long as it is kept, up to 16 KiB are. Copy what is to be kept for long.
     pub payload: Option<Bytes>,
 }
 
@@ -66,6 +73,7 @@ impl<'a, F: Fn(&Entry) -> bool> Sweep<'a, F> {
             wanted,
             next_shard: 0,
             first_shard: 0,
+            seen: Vec::new(),
             places: Vec::new(),
             next: 0,
             segments: HashMap::new(),
@@ -122,7 +130,8 @@ impl<'a, F: Fn(&Entry) -> bool> Sweep<'a, F> {
     }
 
     fn collect(&mut self, shard: usize) -> bool {
-        let Self { shared, namespace, wanted, places, segments, .. } = self;
+        let Self { shared, namespace, wanted, seen, places, segments, .. } = self;
+        let Some(mut changes) = shared.index.changes(shard) else { return false };
         shared.index.visit_shard(shard, |slot, location| {
             if slot.namespace != *namespace || !wanted(&Entry::new(slot, location)) {
                 return;
@@ -135,8 +144,19 @@ impl<'a, F: Fn(&Entry) -> bool> Sweep<'a, F> {
             {
                 segments.insert(id, segment);
             }
+            if location.corrupt() {
+                changes = CHANGED;
+            }
             places.push(location.place());
-        })
+        });
+        seen.push(changes);
+        true
+    }
+
+    /// Whether the slot's record is still the sound one that was listed, without looking it up.
+    fn is_as_listed(&self, slot: &Slot) -> bool {
+        let shard = self.shared.index.shard_of(slot);
+        self.seen.get(shard).copied() == self.shared.index.changes(shard)
     }
 
     /// What came of the entry at a place; `None` when it was removed.
@@ -161,19 +181,19 @@ impl<'a, F: Fn(&Entry) -> bool> Sweep<'a, F> {
             return Ok(None);
         };
         let here = Location::new(id, offset, header.payload_len, header.lsn);
-        match self.shared.index.get(&header.slot) {
-            None => return Ok(None),
-            Some(now) if now.same_place(&here) && !now.corrupt() => {
-                let payload_at = offset + HEADER_LEN as u64;
-                let payload = self.block.take(segment, payload_at, header.payload_len);
-                let payload = payload.map_err(failed)?;
-                if crc32c::of(&payload) == header.payload_crc
-                    && payload.len() == header.payload_len as usize
-                {
-                    return Ok(Some(Swept { slot: header.slot, payload: Some(payload) }));
-                }
+        if !self.is_as_listed(&header.slot) {
+            match self.shared.index.get(&header.slot) {
+                None => return Ok(None),
+                Some(now) if now.same_place(&here) && !now.corrupt() => {}
+                Some(_) => return self.look_up(header.slot),
             }
-            Some(_) => {}
+        }
+        let payload_at = offset + HEADER_LEN as u64;
+        let payload = self.block.take(segment, payload_at, header.payload_len).map_err(failed)?;
+        if crc32c::of(&payload) == header.payload_crc
+            && payload.len() == header.payload_len as usize
+        {
+            return Ok(Some(Swept { slot: header.slot, payload: Some(payload) }));
         }
         self.look_up(header.slot)
     }

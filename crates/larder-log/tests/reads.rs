@@ -214,10 +214,14 @@ fn sweep_reads_what_is_wanted_and_skips_what_was_deleted_before_its_turn() {
     });
     assert_eq!(number(sweep.next().unwrap().unwrap().slot), 0, "in the order of the disk");
     assert!(sweep.is_at_hand());
-    (0..200).filter(|n| *n != 100).for_each(|n| delete(&log, n));
-    let left: Vec<u64> = sweep.map(|found| number(found.unwrap().slot)).collect();
-    assert_eq!((left, asked.load(Ordering::Relaxed)), (vec![100], 200));
-    assert_eq!(log.entries(1).map(|entry| number(entry.slot)).collect::<Vec<_>>(), vec![100]);
+    (0..200).filter(|n| ![100, 102].contains(n)).for_each(|n| delete(&log, n));
+    put(&log, 102, 7, 500);
+    let first = |found: Swept| (number(found.slot), found.payload.unwrap()[0]);
+    let left: Vec<(u64, u8)> = sweep.map(|found| first(found.unwrap())).collect();
+    assert_eq!((left, asked.load(Ordering::Relaxed)), (vec![(100, 100), (102, 7)], 200));
+    let mut left: Vec<u64> = log.entries(1).map(|entry| number(entry.slot)).collect();
+    left.sort_unstable();
+    assert_eq!(left, vec![100, 102]);
     assert_eq!(log.entries(2).count(), 0);
 }
 
@@ -253,6 +257,30 @@ fn bytes_that_nobody_wants_may_be_unreadable() {
     });
     assert!(matches!(swept(&log), Err(ReadError::Io { .. })), "somebody wants these");
     tap.let_go();
+}
+
+/// A record that was found damaged at open counts as damaged, though its bytes read well by now.
+#[test]
+fn sweep_believes_the_damage_that_was_found_at_open() {
+    let (dir, tap) = (tempfile::tempdir().unwrap(), Tap::default());
+    let log = open(&tap, dir.path());
+    (0..60).for_each(|n| put(&log, n, n as u8 + 100, 500));
+    log.close().unwrap();
+    drop(log);
+    let path = dir.path().join("seg-0000000000000001.log");
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let at = find(&path, 140) + 30;
+    file.write_all_at(b"?", at).unwrap();
+    let options = LogOptions { verify_on_open: true, ..LogOptions::default() };
+    let log = Log::open_with(Arc::new(tap.clone()), dir.path(), options).unwrap();
+    file.write_all_at(&[140], at).unwrap();
+    let all = swept(&log).unwrap();
+    let rotten: Vec<u64> = all
+        .iter()
+        .filter(|found| found.payload.is_none())
+        .map(|found| number(found.slot))
+        .collect();
+    assert_eq!((all.len(), rotten), (60, vec![40]));
 }
 
 /// A header is needed to know whose record lies at a place, so its rot is the harder case.

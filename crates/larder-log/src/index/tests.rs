@@ -89,3 +89,29 @@ fn of_two_copies_of_a_version_the_sound_one_counts() {
         assert_eq!(index.get(&slot), Some(sound));
     }
 }
+
+/// A walk believes what it saw of a shard for as long as this number stays.
+#[test]
+fn every_change_of_a_slot_changes_the_number_of_its_shard() {
+    type Change = fn(&Index, Location) -> bool;
+    let index = Index::new(1);
+    let at = |lsn| Location::new(1, 4096, 1, lsn);
+    let changes: [(&str, Change); 5] = [
+        ("put", |index, at| index.put(slot(1), at).is_none()),
+        ("replace", |index, at| index.put(slot(1), at).is_some()),
+        ("relocate", |index, at| index.relocate(&slot(1), at).is_some()),
+        ("remove", |index, _| index.remove(&slot(1)).is_some()),
+        ("put again", |index, at| index.put(slot(1), at).is_none()),
+    ];
+    let number = |index: &Index| index.changes(index.shard_of(&slot(1)));
+    for (what, change) in changes {
+        let before = number(&index);
+        index.get(&slot(1));
+        index.for_each(|_, _| {});
+        index.shrink();
+        assert_eq!(number(&index), before, "nothing changed before {what}");
+        assert!(change(&index, at(5)), "{what}");
+        assert_ne!(number(&index), before, "{what}");
+    }
+    assert_eq!(index.changes(SHARDS), None);
+}

@@ -69,7 +69,9 @@ impl Log {
     /// Each slot that holds something throughout comes exactly once, also when compaction moves it
     /// meanwhile: with what it holds when it is its turn. One deleted before its turn does not come.
     /// Takes 8 bytes of memory an entry, at most 128 MiB (more entries are read in several passes),
-    /// and keeps the files that it reads in being. Blocks on the disk; blocks no other caller.
+    /// besides a block of 256 KiB, and keeps the files that it reads in being. A small payload keeps
+    /// up to 16 KiB in memory while it is kept: see [`Swept`](crate::Swept). Blocks on the disk;
+    /// blocks no other caller.
     pub fn sweep<F: Fn(&Entry) -> bool>(&self, namespace: u16, wanted: F) -> Sweep<'_, F> {
         Sweep::new(self.shared(), namespace, wanted)
     }

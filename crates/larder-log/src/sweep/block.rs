@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::chunk::Chunk;
 use super::split;
 use crate::io::{Advice, File, read_full};
 use crate::record::HEADER_LEN;
@@ -24,6 +25,8 @@ pub(super) struct Block {
     segment: u32,
     at: u64,
     bytes: Vec<u8>,
+    /// Where payloads are copied to.
+    chunk: Chunk,
     /// The system was asked to read up to here.
     asked: u64,
 }
@@ -37,8 +40,14 @@ impl Block {
 
     /// `len` bytes at `offset`, if they are here.
     pub(super) fn get(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let from = self.position(offset, len)?;
+        self.bytes.get(from..from + len)
+    }
+
+    /// Where `len` bytes at `offset` begin here, if all of them are.
+    fn position(&self, offset: u64, len: usize) -> Option<usize> {
         let from = usize::try_from(offset.checked_sub(self.at)?).ok()?;
-        self.bytes.get(from..from.checked_add(len)?)
+        (from.checked_add(len)? <= self.bytes.len()).then_some(from)
     }
 
     /// Reads from the first of `places` on, as far as others lie close by.
@@ -80,10 +89,10 @@ impl Block {
 
     /// A payload, copied: a slice of the block would keep all of it in memory. What is not here is
     /// read; fewer bytes than `len` at the end of the file.
-    pub(super) fn take(&self, segment: &Segment, at: u64, len: u32) -> io::Result<Bytes> {
+    pub(super) fn take(&mut self, segment: &Segment, at: u64, len: u32) -> io::Result<Bytes> {
         let len = len as usize;
-        if let Some(payload) = self.get(at, len) {
-            return Ok(Bytes::copy_from_slice(payload));
+        if let Some(from) = self.position(at, len) {
+            return Ok(self.chunk.copy(&self.bytes[from..from + len]));
         }
         let from = usize::try_from(at.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let here = self.bytes.get(from..).unwrap_or_default();

@@ -33,6 +33,10 @@ mod walk;
 /// A load answers at once, on the calling thread, what lies in the page cache. What has to come from
 /// the disk, and payloads above 1 MiB, are read on tokio's blocking threads, at most 64 at a time. A
 /// load that is dropped gives its place there back when its read has ended.
+///
+/// An enumeration reads ahead by what its channel holds, a quarter of that again (128 entries or 1 MiB at
+/// most), and a block of 256 KiB. A payload of at most 4 KiB that it sends shares memory with its
+/// neighbours: as long as it is kept, up to 16 KiB are. Copy one that is to be kept for long.
 #[derive(Clone, Debug)]
 pub struct LogSpool {
     log: Log,

@@ -12,8 +12,9 @@ use larder_log::{Damage, Entry, Log, Slot};
 use super::{shut_down, size, unreadable};
 use crate::driver::log as driver;
 
-/// More entries at a time gain nothing.
-const BATCH_MAX: usize = 32;
+/// Each batch may wake the receiver, which costs as much as reading dozens of entries. A quarter of
+/// the channel is the limit where that is less.
+const BATCH_MAX: usize = 128;
 /// So many bytes do not wait for more.
 const BATCH_BYTES_MAX: u64 = 1 << 20;
 
