@@ -78,9 +78,16 @@ impl Consensus for Defective {
         let head = self.inner.head(key).await.ok().flatten().map(|head| head.seqno);
         match self.defect {
             Defect::ChecksThenActs if head == expected => {
-                tokio::task::yield_now().await;
-                // Whatever came in between is followed without a look.
-                let now = self.inner.head(key).await?.map(|head| head.seqno);
+                // Long enough for somebody else to come in between, where there is anybody: this is
+                // caught in each run, not in most. What came is followed without a look.
+                let mut now = head;
+                for _ in 0..64 {
+                    tokio::task::yield_now().await;
+                    now = self.inner.head(key).await?.map(|head| head.seqno);
+                    if now != head {
+                        break;
+                    }
+                }
                 return self.inner.compare_and_set(key, now, new).await;
             }
             Defect::ForgetsWhatWasTruncated if expected.is_none() && head.is_some() => {
