@@ -118,14 +118,7 @@ impl LogSpool {
             Err(SubmitError::Full) => return Err(limit.passed(Effect::NotApplied)),
             submitted => submitted.map_err(|error| self.refused(error))?,
         };
-        if let Some(outcome) = ticket.wait(Some(left())) {
-            return acknowledged(outcome);
-        }
-        match ticket.annul() {
-            Annulment::NotWritten => Err(limit.passed(Effect::NotApplied)),
-            Annulment::Pending => Err(limit.passed(Effect::Unknown)),
-            Annulment::AlreadyDone => ticket.outcome().map_or(Ok(()), acknowledged),
-        }
+        ticket.wait(Some(left())).map_or_else(|| give_up(&ticket, limit), acknowledged)
     }
 
     /// Hands `batch` to the engine before `limit` and waits for its acknowledgement until then.
@@ -145,17 +138,7 @@ impl LogSpool {
         let outcome = tokio::time::timeout_at(limit.at.into(), &mut ticket).await;
         match outcome {
             Ok(outcome) => acknowledged(outcome),
-            Err(_) => self.give_up(ticket, limit).await,
-        }
-    }
-
-    /// Takes back a write whose deadline passed: nobody will see it in this process.
-    async fn give_up(&self, ticket: Ticket, limit: Limit) -> Result<(), SpoolError> {
-        match ticket.annul() {
-            Annulment::NotWritten => Err(limit.passed(Effect::NotApplied)),
-            Annulment::Pending => Err(limit.passed(Effect::Unknown)),
-            // It was acknowledged in the very moment in which the deadline passed.
-            Annulment::AlreadyDone => acknowledged(ticket.await),
+            Err(_) => give_up(&ticket, limit),
         }
     }
 
@@ -391,6 +374,19 @@ fn slot(id: SpoolId) -> Slot {
 
 fn durability(force_sync: bool) -> larder_log::Durability {
     if force_sync { larder_log::Durability::Power } else { larder_log::Durability::Process }
+}
+
+/// Takes back a write whose deadline passed: nobody will see it in this process.
+fn give_up(ticket: &Ticket, limit: Limit) -> Result<(), SpoolError> {
+    match ticket.annul() {
+        Annulment::NotWritten => Err(limit.passed(Effect::NotApplied)),
+        Annulment::Pending => Err(limit.passed(Effect::Unknown)),
+        // It was answered in the very moment in which the deadline passed.
+        Annulment::AlreadyDone => {
+            let outcome = ticket.outcome();
+            outcome.map_or_else(|| Err(limit.passed(Effect::Unknown)), acknowledged)
+        }
+    }
 }
 
 fn acknowledged(outcome: Outcome) -> Result<(), SpoolError> {
