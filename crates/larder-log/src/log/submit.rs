@@ -83,16 +83,12 @@ impl Log {
         let permit = park::wait_until(admission, until).ok_or(SubmitError::Full)??;
         // It may have waited for long.
         self.check(&batch)?;
-        let mut todo = Some((batch, permit));
-        let mut enqueue = |wake: bool| {
-            let (batch, permit) = todo.take().ok_or(SubmitError::Closed)?;
-            self.enqueue(batch, durability, permit, wake)
-        };
-        let seat = self.handle.seat.get();
-        match seat.and_then(|seat| seat.commit(self.shared(), || enqueue(false))) {
-            Some(submitted) => submitted,
-            None => enqueue(true),
+        let taken = self.handle.seat.get().and_then(|seat| seat.take());
+        let ticket = self.enqueue(batch, durability, permit, taken.is_none())?;
+        if let Some(taken) = taken {
+            taken.commit(self.shared(), &ticket);
         }
+        Ok(ticket)
     }
 
     /// What can be refused at once.

@@ -46,31 +46,15 @@ impl Seat {
         }
     }
 
-    /// Takes the seat if it is free, queues a batch by `push`, and steps the committer until it has
-    /// answered. `None`, and nothing was queued, when somebody else steps it.
-    pub(crate) fn commit<E>(
-        &self,
-        shared: &Shared,
-        push: impl FnOnce() -> Result<Ticket, E>,
-    ) -> Option<Result<Ticket, E>> {
-        let mut seat = match self.committer.try_lock() {
-            Ok(seat) => seat,
-            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return None,
+    /// Takes the seat for this thread; `None` while somebody else steps the committer, and when it
+    /// has ended.
+    pub(crate) fn take(&self) -> Option<Taken<'_>> {
+        let committer = match self.committer.try_lock() {
+            Ok(committer) if committer.is_some() => committer,
+            Ok(_) | Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return None,
         };
-        let (committer, brake) = seat.as_mut()?;
-        let ticket = match push() {
-            Ok(ticket) => ticket,
-            Err(error) => return Some(Err(error)),
-        };
-        let held = Held::new(self);
-        brake.wait(shared);
-        // What was queued before goes first.
-        while ticket.outcome().is_none() && committer.step(clock::now()) == Next::Again {}
-        drop(held);
-        drop(seat);
-        // The mark that follows on silence is a matter for the thread.
-        shared.wake_committer_by(clock::now().saturating_add(IDLE_BEFORE_MARK));
-        Some(Ok(ticket))
+        *self.lock_holder() = Some(thread::current().id());
+        Some(Taken { seat: self, committer })
     }
 
     /// Whether this thread has the seat, as a waker that it runs may find out.
@@ -83,19 +67,30 @@ impl Seat {
     }
 }
 
-/// Notes that a caller has the seat.
-struct Held<'a>(&'a Seat);
+/// The seat, while a caller has it.
+#[derive(Debug)]
+pub(crate) struct Taken<'a> {
+    seat: &'a Seat,
+    committer: MutexGuard<'a, Option<(Committer, Brake)>>,
+}
 
-impl<'a> Held<'a> {
-    fn new(seat: &'a Seat) -> Self {
-        *seat.lock_holder() = Some(thread::current().id());
-        Self(seat)
+impl Taken<'_> {
+    /// Steps the committer until it has answered what was queued since the seat was taken.
+    pub(crate) fn commit(mut self, shared: &Shared, ticket: &Ticket) {
+        if let Some((committer, brake)) = &mut *self.committer {
+            brake.wait(shared);
+            // What was queued before goes first.
+            while ticket.outcome().is_none() && committer.step(clock::now()) == Next::Again {}
+        }
+        drop(self);
+        // The mark that follows on silence is a matter for the thread.
+        shared.wake_committer_by(clock::now().saturating_add(IDLE_BEFORE_MARK));
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        *self.0.lock_holder() = None;
+        *self.seat.lock_holder() = None;
     }
 }
 

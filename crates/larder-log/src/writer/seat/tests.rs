@@ -26,10 +26,9 @@ fn seat() -> (Log, Seat) {
 fn caller_answers_what_was_queued_before_and_its_own() {
     let (log, seat) = seat();
     let before = log.submit(batch(1), Durability::Process).unwrap();
-    let ticket = seat
-        .commit(log.shared(), || log.submit(batch(2), Durability::Power))
-        .expect("the seat is free")
-        .unwrap();
+    let taken = seat.take().expect("the seat is free");
+    let ticket = log.submit(batch(2), Durability::Power).unwrap();
+    taken.commit(log.shared(), &ticket);
     for ticket in [before, ticket] {
         assert!(matches!(ticket.outcome(), Some(Outcome::Done { .. })));
     }
@@ -39,13 +38,13 @@ fn caller_answers_what_was_queued_before_and_its_own() {
 #[test]
 fn taken_seat_is_not_waited_for() {
     let (log, seat) = seat();
-    let outer = seat.commit(log.shared(), || {
-        let inner = seat.commit(log.shared(), || log.submit(batch(1), Durability::Power));
-        assert!(inner.is_none(), "two at once");
-        log.submit(batch(2), Durability::Power)
-    });
-    assert!(outer.is_some_and(|submitted| submitted.is_ok()));
-    assert_eq!(log.stats().entries, 1, "the refused one was not queued");
+    let outer = seat.take().expect("the seat is free");
+    assert!(seat.take().is_none(), "two at once");
+    let ticket = log.submit(batch(2), Durability::Power).unwrap();
+    outer.commit(log.shared(), &ticket);
+    assert!(matches!(ticket.outcome(), Some(Outcome::Done { .. })));
+    assert_eq!(log.stats().entries, 1);
+    assert!(seat.take().is_some(), "it is given back");
 }
 
 /// A waker may close the log. On the thread that has the seat it must not wait for that.
@@ -63,8 +62,10 @@ fn waker_can_tell_that_its_thread_has_the_seat() {
     let mut other = pin!(log.submit(batch(1), Durability::Power).unwrap());
     assert!(other.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     assert!(!looks.0.is_mine());
-    let submitted = looks.0.commit(log.shared(), || log.submit(batch(2), Durability::Power));
-    assert!(submitted.is_some_and(|submitted| submitted.is_ok()));
+    let taken = looks.0.take().expect("the seat is free");
+    let ticket = log.submit(batch(2), Durability::Power).unwrap();
+    taken.commit(log.shared(), &ticket);
+    assert!(matches!(ticket.outcome(), Some(Outcome::Done { .. })));
     assert!(looks.1.load(Ordering::SeqCst), "it ran on this thread");
     assert!(!looks.0.is_mine());
 }
