@@ -30,7 +30,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "compose",
         &[
-            "crate::bus",
             "crate::cache",
             "crate::spool",
             "crate::consensus",
@@ -39,14 +38,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "larder_log",
         ],
     ),
-    ("bus", &["crate::cache", "crate::spool", "crate::consensus"]),
-    ("cache", &["crate::bus", "crate::spool", "crate::consensus"]),
-    ("spool", &["crate::bus", "crate::cache", "crate::consensus"]),
-    ("consensus", &["crate::bus", "crate::cache", "crate::spool"]),
+    ("cache", &["crate::spool", "crate::consensus"]),
+    ("spool", &["crate::cache", "crate::consensus"]),
+    ("consensus", &["crate::cache", "crate::spool"]),
     (
         "recipes",
         &[
-            "crate::bus",
             "crate::cache",
             "crate::spool",
             "crate::consensus",
@@ -58,11 +55,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "driver",
         &[
-            "crate::bus",
             "crate::cache",
             "crate::spool",
             "crate::consensus",
-            "larder_core::Bus",
             "larder_core::Spool",
             "larder_core::Consensus",
             "larder_core::Tier",

@@ -24,6 +24,7 @@ const TESTS: &[(&str, fn())] = &[
     ("bench_leaves_nothing", bench),
     ("a_password_is_nowhere_in_what_is_said", password),
     ("a_daemon_shares_its_second_tier", shared_tier),
+    ("daemons_that_compress_and_daemons_that_do_not_read_each_other", compression),
     ("a_daemon_starts_and_serves_without_the_server", without_server),
 ];
 
@@ -105,6 +106,11 @@ fn password() {
 
 /// A daemon with memory over a server.
 fn daemon(folder: &std::path::Path, server: &RedisServer) -> Daemon {
+    daemon_with(folder, server, "")
+}
+
+/// The same, with more settings of its cache.
+fn daemon_with(folder: &std::path::Path, server: &RedisServer, settings: &str) -> Daemon {
     Daemon::configured(
         folder,
         &format!(
@@ -112,6 +118,7 @@ fn daemon(folder: &std::path::Path, server: &RedisServer) -> Daemon {
             [cache.default]
             l1 = "memory:?capacity=1MiB"
             l2 = "{}?namespace=shop&timeout=500ms"
+            {settings}
             [spool.default]
             l1 = "memory:"
             [consensus]
@@ -125,6 +132,38 @@ fn daemon(folder: &std::path::Path, server: &RedisServer) -> Daemon {
 fn block_on(test: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build().unwrap().block_on(test);
+}
+
+fn compression() {
+    let server = RedisServer::start().unwrap();
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let settings = ["", "compress = \"zstd\"", "compress = \"lz4\"\ncompress_from = \"100B\""];
+    let daemons: Vec<Daemon> = folders
+        .iter()
+        .zip(settings)
+        .map(|(folder, settings)| daemon_with(folder.path(), &server, settings))
+        .collect();
+    let body = "the same words over and over, ".repeat(1_000);
+    block_on(async {
+        for (n, writer) in daemons.iter().enumerate() {
+            let key = format!("/v1/cache/default/of-{n}");
+            let before = stored_bytes(&server);
+            assert_eq!(writer.call(Call::put(&key, body.clone())).await.status, 204);
+            let taken = stored_bytes(&server) - before;
+            assert_eq!(taken < body.len() as u64 / 4, n > 0, "daemon {n} stored {taken} bytes");
+            for reader in &daemons {
+                let got = reader.call(Call::get(&key)).await;
+                assert_eq!((got.status.as_u16(), &got.body[..]), (200, body.as_bytes()));
+            }
+        }
+    });
+}
+
+/// The bytes of all values in the database.
+fn stored_bytes(server: &RedisServer) -> u64 {
+    let script = "EVAL \"local n=0 for _,k in ipairs(redis.call('KEYS','*')) do n=n+redis.call('STRLEN',k) end return n\" 0";
+    let answer = server.command(script).unwrap();
+    answer.trim().trim_start_matches(':').parse().unwrap()
 }
 
 fn shared_tier() {

@@ -30,7 +30,6 @@
 //!
 //! | room | what it holds |
 //! |---|---|
-//! | [`bus`] | messages between processes by backend |
 //! | [`cache`] | tiers in memory and over stores of bytes, two tiers as one, the face of a service |
 //! | [`compose`] | policies that join two layers of a contract into one |
 //! | [`spool`] | spools by backend |
@@ -42,7 +41,6 @@
 //! a tokio runtime with time enabled.
 
 pub mod address;
-pub mod bus;
 pub mod cache;
 pub mod compose;
 pub mod consensus;
@@ -53,7 +51,7 @@ pub mod spool;
 
 pub use address::{Address, AddressError};
 pub use larder_core::*;
-pub use registry::{OpenError, attach_bus, open_cache, open_consensus, open_spool};
+pub use registry::{OpenError, open_cache, open_consensus, open_spool};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use larder::SharedTier;
-use larder::cache::{Cache, Encoded, NoCompression, RawCodec, Schema, Tagged, TaggedCodec, Tiered};
+use larder::cache::{Cache, Encoded, RawCodec, Schema, Tagged, TaggedCodec, Tiered};
 use larder::compose::BoundedOffload;
 
 use super::config::CacheConfig;
@@ -20,11 +20,11 @@ pub(crate) fn open(
     offload: &BoundedOffload,
 ) -> Result<Cache<Bytes>, Exit> {
     let l1 = config.l1.as_ref().map(|uri| uri.0.as_str()).unwrap_or_default();
-    let near = tier(name, l1)?;
+    let near = tier(name, l1, config)?;
     let tier = match &config.l2 {
         None => near,
         Some(l2) => {
-            let tiered = Tiered::builder(near, tier(name, &l2.0)?)
+            let tiered = Tiered::builder(near, tier(name, &l2.0, config)?)
                 .label(name)
                 .offload(offload.clone())
                 .read(config.read)
@@ -38,12 +38,16 @@ pub(crate) fn open(
 
 /// A tier of the cache `name`. A server that cannot be reached now is not waited for: the daemon
 /// starts and serves without it, as it does when the server goes away later.
-fn tier(name: &str, uri: &str) -> Result<SharedTier<Tagged<Bytes>>, Exit> {
+fn tier(name: &str, uri: &str, config: &CacheConfig) -> Result<SharedTier<Tagged<Bytes>>, Exit> {
     if let Some(typed) = larder::registry::open_typed_cache(uri)? {
         return Ok(typed);
     }
     let schema = Schema::new(name, "larder.tagged-bytes", RECORD)
         .map_err(|error| Exit::usage(format!("cache {name}: {error}")))?;
     let store = larder::registry::attach_cache(uri)?;
-    Ok(SharedTier::new(Encoded::new(store, TaggedCodec(RawCodec), NoCompression, schema)))
+    let mut records = Encoded::new(store, TaggedCodec(RawCodec), config.compress, schema);
+    if let Some(bytes) = config.compress_from {
+        records = records.compress_from(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+    Ok(SharedTier::new(records))
 }

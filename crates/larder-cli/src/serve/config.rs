@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use larder::Address;
 use larder::address::parse_bytes;
+use larder::cache::AnyCompressor;
 use larder::compose::{AnyReadPolicy, AnyWritePolicy, RefillPolicy};
 use larder::registry::{OpenError, check_cache, check_consensus, check_spool};
 use serde::de::Error as _;
@@ -75,6 +76,12 @@ pub(crate) struct CacheConfig {
     pub(crate) write: AnyWritePolicy,
     #[serde(deserialize_with = "policy")]
     pub(crate) refill: Refill,
+    /// How values are compressed in tiers of bytes.
+    #[serde(deserialize_with = "policy")]
+    pub(crate) compress: AnyCompressor,
+    /// The smallest value that is compressed; its own default when it is not there.
+    #[serde(deserialize_with = "some_bytes")]
+    pub(crate) compress_from: Option<u64>,
 }
 
 /// A spool.
@@ -247,6 +254,10 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     size.ok_or_else(|| D::Error::custom(format!("{text:?} is not a size such as 64MiB")))
 }
 
+fn some_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    bytes(deserializer).map(Some)
+}
+
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let parsed = humantime::parse_duration(&text).ok();
@@ -345,6 +356,10 @@ mod tests {
             ("\n[spol.default]\n", "2: unknown field spol: did you mean spool?"),
             ("[limits]\nbodi = \"1MiB\"", "2: unknown field bodi: did you mean body?"),
             ("[consensus]\nurl = \"memory:\"", "2: unknown field url: did you mean uri?"),
+            (
+                "[cache.x]\ncompress = \"gzip\"",
+                "2: compress: there is no compression \"gzip\" in this build: use one of none, zstd, lz4",
+            ),
             (
                 "[limits]\nbody = \"64 parsec\"",
                 "2: body: \"64 parsec\" is not a size such as 64MiB",

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-mod bus;
 mod cache;
 mod consensus;
 mod gate;

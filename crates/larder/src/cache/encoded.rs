@@ -4,8 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use larder_core::{
-    Age, BackendError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability,
-    Effect, Found, Key, KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierUsage,
+    Age, BackendError, BoxError, CacheError, CacheValue, Condition, Conditions, DeleteStatus,
+    Durability, Effect, Found, Key, KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierUsage,
     WriteStatus,
 };
 use metrics::{Counter, counter};
@@ -17,8 +17,14 @@ mod schema;
 
 #[cfg(feature = "json")]
 pub use codec::JsonCodec;
+#[cfg(feature = "postcard")]
+pub use codec::PostcardCodec;
 pub use codec::{Codec, RawCodec};
-pub use compressor::{Compressor, NoCompression};
+#[cfg(feature = "lz4")]
+pub use compressor::Lz4Compressor;
+#[cfg(feature = "zstd")]
+pub use compressor::ZstdCompressor;
+pub use compressor::{AnyCompressor, Compressor, NoCompression, UnknownCompressor};
 use record::{Form, Record, Unreadable};
 use schema::Place;
 #[cfg(feature = "redis")]
@@ -32,13 +38,17 @@ pub use schema::{NAMESPACE_BYTES_MAX, Schema, SchemaError};
 ///
 /// - A record whose checksum fails is a miss, is counted, and is removed if it still is that record
 ///   (when the store can decide that in one step).
-/// - A record of another layout, codec, compression or type is a miss and is left alone: the other
-///   version of a program that is being deployed may need it.
+/// - A record of another layout, codec or type, or of a compressor that this build does not have, is
+///   a miss and is left alone: the other version of a program that is being deployed may need it.
+/// - A payload is compressed from [`Encoded::COMPRESS_FROM`] bytes on, and stays as it is when that
+///   does not make it smaller. What a cache with another compressor wrote is read all the same, if
+///   it is one of larder's that this build has.
 /// - A record is never an error to the caller, whatever its bytes are.
 ///
 /// # Guarantees
 /// Durability and conditions are those of the store below. Times keep one nanosecond. A payload is
-/// at most [`Encoded::PAYLOAD_BYTES_MAX`] bytes before compression.
+/// at most [`Encoded::PAYLOAD_BYTES_MAX`] bytes before compression; a record that unpacks to more is
+/// not unpacked, and is a miss.
 ///
 /// Counters, with the label `tier`: `larder_cache_damaged_records_total` and, with the label
 /// `reason` (`foreign`, `form`, `key`, `undecodable`), `larder_cache_unread_records_total`.
@@ -61,6 +71,7 @@ pub struct Encoded<B, C, Z> {
     store: B,
     codec: C,
     compressor: Z,
+    compress_from: usize,
     schema: Schema,
     clock: SharedClock,
     damaged: Counter,
@@ -77,6 +88,16 @@ struct UnreadCounters {
 impl<B, C, Z> Encoded<B, C, Z> {
     /// The largest payload before compression, in bytes.
     pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+
+    /// The smallest payload that is compressed, unless another one is set: 1 KiB.
+    pub const COMPRESS_FROM: usize = 1 << 10;
+
+    /// The same tier, compressing payloads of `bytes` and more.
+    #[must_use]
+    pub const fn compress_from(mut self, bytes: usize) -> Self {
+        self.compress_from = bytes;
+        self
+    }
 
     /// The same tier with another judge of expiry. Default: the system clock.
     #[must_use]
@@ -98,22 +119,20 @@ impl<B: Tier<Bytes>, C, Z> Encoded<B, C, Z> {
             undecodable: unread("undecodable"),
         };
         let damaged = counter!("larder_cache_damaged_records_total", "tier" => tier);
-        Self { store, codec, compressor, schema, clock: SystemClock::shared(), damaged, unread }
+        Self {
+            store,
+            codec,
+            compressor,
+            compress_from: Self::COMPRESS_FROM,
+            schema,
+            clock: SystemClock::shared(),
+            damaged,
+            unread,
+        }
     }
 }
 
 impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
-    fn form<V>(&self) -> Form
-    where
-        C: Codec<V>,
-    {
-        Form {
-            codec: self.codec.id(),
-            compression: self.compressor.id(),
-            fingerprint: self.schema.fingerprint(),
-        }
-    }
-
     fn encode<V>(
         &self,
         key: KeyRef<'_>,
@@ -124,7 +143,12 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
         C: Codec<V>,
     {
         let named = place.digested.then_some(key.as_str());
-        let mut record = record::begin(self.form(), value, named);
+        let form = Form {
+            codec: self.codec.id(),
+            compression: NoCompression::ID,
+            fingerprint: self.schema.fingerprint(),
+        };
+        let mut record = record::begin(form, value, named);
         let from = record.len();
         let refused = |source| BackendError::new("encoded", "encode", source);
         self.codec
@@ -136,9 +160,13 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
                 .map(|len| u64::try_from(len).unwrap_or(u64::MAX));
             return Err(CacheError::TooLarge { bytes, bytes_max });
         }
-        self.compressor
-            .compress(&mut record, from)
-            .map_err(|source| refused(source).effect_is(Effect::NotApplied))?;
+        if payload >= self.compress_from && self.compressor.id() != NoCompression::ID {
+            let packed = self.pack(&record, from);
+            let packed = packed.map_err(|source| refused(source).effect_is(Effect::NotApplied))?;
+            if packed.len() < record.len() {
+                record = packed;
+            }
+        }
         record::seal(&mut record);
         Ok(CacheValue {
             data: Bytes::from(record),
@@ -146,6 +174,25 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
             stale: value.stale,
             version: value.version,
         })
+    }
+
+    /// The record, which is plain, with its payload compressed: what is from `from` on.
+    fn pack(&self, record: &[u8], from: usize) -> Result<Vec<u8>, BoxError> {
+        let (head, plain) = record.split_at(from);
+        let mut packed = head.to_vec();
+        record::compressed_by(&mut packed, self.compressor.id());
+        self.compressor.compress(plain, &mut packed)?;
+        packed.shrink_to_fit();
+        Ok(packed)
+    }
+
+    /// The payload that was packed by the compressor with the number `id`; `None` if there is none.
+    fn unpack(&self, packed: &Bytes, id: u16) -> Option<Result<Bytes, BoxError>> {
+        let (packed, bytes_max) = (packed.clone(), Self::PAYLOAD_BYTES_MAX);
+        if id == self.compressor.id() {
+            return Some(self.compressor.decompress(packed, bytes_max));
+        }
+        Some(compressor::built_in(id)?.decompress(packed, bytes_max))
     }
 
     /// The value in a record; a record that is not one is a miss.
@@ -158,7 +205,7 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
             Err(Unreadable::Damaged) => return Err(Damaged),
             Err(Unreadable::Foreign) => return Ok(self.unread(&self.unread.foreign)),
         };
-        if form != self.form() {
+        if (form.codec, form.fingerprint) != (self.codec.id(), self.schema.fingerprint()) {
             return Ok(self.unread(&self.unread.form));
         }
         if named.is_some_and(|named| named != key.as_str()) {
@@ -167,7 +214,9 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
         if value.age(&*self.clock) == Age::Expired {
             return Ok(None);
         }
-        let plain = self.compressor.decompress(value.data.clone(), Self::PAYLOAD_BYTES_MAX);
+        let Some(plain) = self.unpack(&value.data, form.compression) else {
+            return Ok(self.unread(&self.unread.form));
+        };
         match plain.and_then(|plain| self.codec.decode(plain)) {
             Ok(data) => Ok(Some(value.map(|_| data))),
             Err(_) => Ok(self.unread(&self.unread.undecodable)),
@@ -319,6 +368,7 @@ impl<B: fmt::Debug, C: fmt::Debug, Z: fmt::Debug> fmt::Debug for Encoded<B, C, Z
             .field("store", &self.store)
             .field("codec", &self.codec)
             .field("compressor", &self.compressor)
+            .field("compress_from", &self.compress_from)
             .field("schema", &self.schema)
             .finish_non_exhaustive()
     }

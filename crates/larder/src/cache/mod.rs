@@ -26,8 +26,15 @@ mod weight;
 
 #[cfg(feature = "json")]
 pub use encoded::JsonCodec;
+#[cfg(feature = "lz4")]
+pub use encoded::Lz4Compressor;
+#[cfg(feature = "postcard")]
+pub use encoded::PostcardCodec;
+#[cfg(feature = "zstd")]
+pub use encoded::ZstdCompressor;
 pub use encoded::{
-    Codec, Compressor, Encoded, NAMESPACE_BYTES_MAX, NoCompression, RawCodec, Schema, SchemaError,
+    AnyCompressor, Codec, Compressor, Encoded, NAMESPACE_BYTES_MAX, NoCompression, RawCodec,
+    Schema, SchemaError, UnknownCompressor,
 };
 pub use face::{Absent, Cache, CacheBuilder, CacheStats, Hit, Lookup, PutOptions};
 pub use guarded::{BreakerState, GuardError, GuardOptions, GuardStats, Guarded, GuardedBuilder};

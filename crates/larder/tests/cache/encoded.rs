@@ -215,6 +215,83 @@ async fn json_values_come_back_and_a_record_of_another_shape_is_a_miss_that_stay
     assert!(bench.record("k").await.is_some());
 }
 
+#[cfg(feature = "postcard")]
+#[tokio::test]
+async fn postcard_values_come_back_and_a_record_of_another_shape_is_a_miss_that_stays() {
+    use larder::cache::PostcardCodec;
+
+    type Page = (String, Vec<u64>, Option<i32>);
+    let bench = Bench::new();
+    let pages = Encoded::new(bench.store.clone(), PostcardCodec, NoCompression, schema(1));
+    let page: Page = (String::from("front"), vec![0, u64::MAX], Some(-1));
+    let value = CacheValue::new(page);
+    pages.write(key("k"), value.clone(), Condition::Always).await.unwrap();
+    assert_eq!(Tier::<Page>::read(&pages, key("k")).await.unwrap().unwrap().value, value);
+    let stored = bench.record("k").await;
+    assert_eq!(Tier::<String>::read(&pages, key("k")).await.unwrap(), None, "bytes left over");
+    assert_eq!(Tier::<[u64; 9]>::read(&pages, key("k")).await.unwrap(), None, "bytes missing");
+    assert_eq!(data(&bench.tier, "k").await, None, "another codec");
+    assert_eq!(bench.record("k").await, stored);
+}
+
+/// A codec gets bytes that passed the checksum, yet were not necessarily written by it.
+#[cfg(all(feature = "postcard", feature = "json"))]
+mod decoding {
+    use larder::cache::{Codec, JsonCodec, PostcardCodec, Tagged, TaggedCodec};
+
+    use super::*;
+
+    type Value = (String, Vec<Option<u64>>, [u8; 2]);
+
+    fn bytes(codec: &impl Codec<Value>, value: &Value) -> Vec<u8> {
+        let mut encoded = vec![1, 2, 3];
+        codec.encode(value, &mut encoded).unwrap();
+        assert_eq!(encoded[..3], [1, 2, 3], "what was there stays");
+        encoded.split_off(3)
+    }
+
+    fn check(codec: &(impl Codec<Value> + Codec<Vec<String>>), value: &Value, at: usize, bit: u8) {
+        let good = bytes(codec, value);
+        let at = at % good.len();
+        let mut flipped = good.clone();
+        flipped[at] ^= 1 << bit;
+        let odd = Bytes::from([&[0][..], &good].concat()).slice(1..);
+        assert_eq!(Codec::<Value>::decode(codec, odd).unwrap(), *value, "from an odd address");
+        let cut = Codec::<Value>::decode(codec, Bytes::from(good[..at].to_vec()));
+        assert!(cut.is_err(), "cut");
+        let grown = [&good[..], &b"0"[..]].concat();
+        assert!(Codec::<Value>::decode(codec, Bytes::from(grown)).is_err(), "grown");
+        drop(Codec::<Value>::decode(codec, Bytes::from(flipped.clone())));
+        drop(Codec::<Vec<String>>::decode(codec, Bytes::from(flipped)));
+    }
+
+    proptest! {
+        #[test]
+        fn bad_bytes_are_an_error_and_never_a_panic(
+            value: Value,
+            at: usize,
+            bit in 0..8_u8,
+            garbage: Vec<u8>,
+        ) {
+            check(&JsonCodec, &value, at, bit);
+            check(&PostcardCodec, &value, at, bit);
+            drop(Codec::<Value>::decode(&PostcardCodec, Bytes::from(garbage.clone())));
+            drop(Codec::<Vec<Vec<u64>>>::decode(&PostcardCodec, Bytes::from(garbage.clone())));
+            let tagged = TaggedCodec(PostcardCodec);
+            drop(Codec::<Tagged<Vec<u64>>>::decode(&tagged, Bytes::from(garbage)));
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_end_is_an_error_before_it_is_memory() {
+        // A list, a text and bytes of 2^60 elements.
+        let huge = Bytes::from_static(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10, 1]);
+        assert!(Codec::<Vec<u64>>::decode(&PostcardCodec, huge.clone()).is_err());
+        assert!(Codec::<String>::decode(&PostcardCodec, huge.clone()).is_err());
+        assert!(Codec::<Vec<[u64; 32]>>::decode(&PostcardCodec, huge).is_err());
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_the_store_holds_a_read_is_no_error_and_no_panic(bytes: Vec<u8>, ours: bool) {

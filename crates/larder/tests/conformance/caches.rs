@@ -3,6 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+#[cfg(any(feature = "zstd", feature = "lz4"))]
+use larder::cache::Compressor;
+#[cfg(feature = "lz4")]
+use larder::cache::Lz4Compressor;
+#[cfg(feature = "zstd")]
+use larder::cache::ZstdCompressor;
 use larder::cache::{Encoded, Guarded, MemoryCache, NoCompression, RawCodec, Schema, Tiered};
 use larder::compose::{
     AnyReadPolicy, AnyWritePolicy, OptimisticParallelWritePolicy, ParallelReadPolicy,
@@ -84,6 +90,7 @@ pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
         Subject::new("memory-uri", || Ok(Place::new(|| larder::open_cache("memory:")))).into(),
     );
     all.extend(wrappers.map(|(name, make)| subject(name, make).into()));
+    all.extend(packed());
     all.extend(redis::all());
     all
 }
@@ -116,6 +123,33 @@ fn place(make: Make, capacity: u64) -> Result<Place<SharedTier<Bytes>>, BoxError
 
 fn memory(clock: &ManualClock, capacity: u64) -> MemoryCache<Bytes> {
     MemoryCache::builder(capacity).clock(clock.shared()).build()
+}
+
+/// Records whose payloads are compressed however short they are. Without a tight place: what the laws
+/// fill one with shrinks to nothing.
+fn packed() -> Vec<Candidate<SharedTier<Bytes>>> {
+    let makes: &[(&str, Make)] = &[
+        #[cfg(feature = "zstd")]
+        ("encoded-zstd", |clock, capacity| compressing(&clock, capacity, ZstdCompressor::new())),
+        #[cfg(feature = "lz4")]
+        ("encoded-lz4", |clock, capacity| compressing(&clock, capacity, Lz4Compressor)),
+    ];
+    let subject = |(name, make): &(&str, Make)| {
+        let make = *make;
+        Subject::new(*name, move || place(make, 64 << 20)).offering([Need::Clock]).into()
+    };
+    makes.iter().map(subject).collect()
+}
+
+#[cfg(any(feature = "zstd", feature = "lz4"))]
+fn compressing(
+    clock: &ManualClock,
+    capacity: u64,
+    compressor: impl Compressor,
+) -> Result<SharedTier<Bytes>, BoxError> {
+    let schema = Schema::new("laws", "bytes", 1)?;
+    let tier = Encoded::new(memory(clock, capacity), RawCodec, compressor, schema);
+    Ok(SharedTier::new(tier.compress_from(0).with_clock(clock.shared())))
 }
 
 fn encoded(store: impl Tier<Bytes>, clock: &ManualClock) -> Result<impl Tier<Bytes>, BoxError> {

@@ -252,9 +252,10 @@ fn read_cache_record(data: &[u8]) {
         store.write(place.as_ref(), value, Condition::Always).await.expect("a write");
         let tier = Encoded::new(store, RawCodec, NoCompression, schema);
         let key = Key::new("k").expect("a key");
-        // Never an error to the caller: a miss, or a value that is part of the input.
+        // Never an error to the caller: a miss, or a value that is part of the input unless that
+        // is compressed.
         if let Some(found) = tier.read(key.as_ref()).await.expect("a miss or a hit") {
-            assert!(data.ends_with(&found.value.data));
+            assert!(data[10..12] != [0, 0] || data.ends_with(&found.value.data));
         }
     });
 }

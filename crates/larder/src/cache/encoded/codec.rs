@@ -9,6 +9,12 @@ use larder_core::BoxError;
 ///
 /// Records name their codec by number. A codec whose bytes change incompatibly needs a new number;
 /// a type whose meaning changes needs a new version in its [`Schema`](super::Schema).
+///
+/// | | for | records survive |
+/// |---|---|---|
+/// | [`RawCodec`] | `Bytes` | |
+/// | `JsonCodec` (feature `json`) | any serde type | fields that come and go, with serde's defaults |
+/// | `PostcardCodec` (feature `postcard`) | any serde type, small and fast | nothing: count up the schema |
 pub trait Codec<V>: fmt::Debug + Send + Sync + 'static {
     /// The number in the record. Below 256 is larder's; yours is 256 to 32,767.
     fn id(&self) -> u16;
@@ -71,5 +77,40 @@ impl<V: serde::Serialize + serde::de::DeserializeOwned> Codec<V> for JsonCodec {
 
     fn decode(&self, encoded: Bytes) -> Result<V, BoxError> {
         Ok(serde_json::from_slice(&encoded)?)
+    }
+}
+
+/// Any serde type in the compact format of `postcard` (feature `postcard`).
+///
+/// A fraction of the size and of the time of JSON, and [stable](https://postcard.jamesmunns.com). It
+/// names no fields: whatever changes the shape of a type (a field more or less, another order) needs
+/// a new version in its [`Schema`](super::Schema). A value that is read has to use all of its bytes.
+#[cfg(feature = "postcard")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "has nothing to set")]
+pub struct PostcardCodec;
+
+/// There are bytes behind the value, so another type was written.
+#[cfg(feature = "postcard")]
+#[derive(Debug, thiserror::Error)]
+#[error("bytes are left over: bytes={0}")]
+struct LeftOver(usize);
+
+#[cfg(feature = "postcard")]
+impl<V: serde::Serialize + serde::de::DeserializeOwned> Codec<V> for PostcardCodec {
+    fn id(&self) -> u16 {
+        3
+    }
+
+    fn encode(&self, value: &V, into: &mut Vec<u8>) -> Result<(), BoxError> {
+        postcard::to_io(value, into)?;
+        Ok(())
+    }
+
+    fn decode(&self, encoded: Bytes) -> Result<V, BoxError> {
+        match postcard::take_from_bytes(&encoded)? {
+            (value, []) => Ok(value),
+            (_, rest) => Err(LeftOver(rest.len()).into()),
+        }
     }
 }

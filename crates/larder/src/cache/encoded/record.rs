@@ -15,6 +15,9 @@ const HAS_VERSION: u8 = 4;
 const HAS_KEY: u8 = 8;
 const FLAGS_KNOWN: u8 = HAS_EXPIRE | HAS_STALE | HAS_VERSION | HAS_KEY;
 
+/// Where the number of the compressor is.
+const COMPRESSION: std::ops::Range<usize> = 10..12;
+
 /// Where the checksum is; it covers everything else.
 const CHECKSUM: std::ops::Range<usize> = 12..16;
 
@@ -73,6 +76,13 @@ pub(super) fn begin<T>(form: Form, life: &CacheValue<T>, key: Option<&str>) -> V
     record
 }
 
+/// Notes in a record that is open that its payload is packed by the compressor with that number.
+pub(super) fn compressed_by(record: &mut [u8], compression: u16) {
+    if let Some(place) = record.get_mut(COMPRESSION) {
+        place.copy_from_slice(&compression.to_le_bytes());
+    }
+}
+
 /// Closes a record: writes its checksum.
 pub(super) fn seal(record: &mut [u8]) {
     let checksum = checksum(record).to_le_bytes();
@@ -103,7 +113,7 @@ pub(super) fn parse(record: &Bytes) -> Result<Record, Unreadable> {
     Ok(Record {
         form: Form {
             codec: u16::from_le_bytes(field(header, 8)),
-            compression: u16::from_le_bytes(field(header, 10)),
+            compression: u16::from_le_bytes(field(header, COMPRESSION.start)),
             fingerprint: u64::from_le_bytes(field(header, 16)),
         },
         value: CacheValue {
