@@ -449,6 +449,27 @@ pub trait Tier<V>: fmt::Debug + Send + Sync + 'static {
     /// [`CacheError::Backend`]; some entries may be gone.
     fn clear(&self) -> impl Future<Output = Result<(), CacheError>> + Send + '_;
 
+    /// Drops `key` where only this process can see it, if `condition` holds there: what another
+    /// process has changed must not be served from a copy. What processes share stays as it is.
+    ///
+    /// A tier in memory or on a disk of its own drops the key; one on a server does nothing; one of
+    /// tiers asks each of them, and lets nothing come back that was read before. A tier that cannot
+    /// decide the condition drops the key whatever is there.
+    ///
+    /// # Errors
+    /// [`CacheError::Backend`] when the key may still be there.
+    fn forget<'a>(
+        &'a self,
+        key: KeyRef<'a>,
+        condition: Condition,
+    ) -> impl Future<Output = Result<(), CacheError>> + Send + 'a;
+
+    /// As [`Tier::forget`] for every key.
+    ///
+    /// # Errors
+    /// [`CacheError::Backend`] when some keys may still be there.
+    fn forget_all(&self) -> impl Future<Output = Result<(), CacheError>> + Send + '_;
+
     /// The name of this tier in metrics and in source paths.
     fn label(&self) -> &str;
 

@@ -125,6 +125,8 @@ handle! {
         fn write_many/write_many_boxed(&'a self, entries: Vec<(Key, CacheValue<V>)>, condition: Condition) -> Result<Vec<WriteStatus>, CacheError>;
         fn remove_many/remove_many_boxed(&'a self, keys: &'a [KeyRef<'a>], condition: Condition) -> Result<Vec<DeleteStatus>, CacheError>;
         fn clear/clear_boxed(&'a self) -> Result<(), CacheError>;
+        fn forget/forget_boxed(&'a self, key: KeyRef<'a>, condition: Condition) -> Result<(), CacheError>;
+        fn forget_all/forget_all_boxed(&'a self) -> Result<(), CacheError>;
     }
     plain {
         fn read_now/read_now_dyn(&self, key: KeyRef<'_>) -> Now<V>;

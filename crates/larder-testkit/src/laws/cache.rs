@@ -7,11 +7,19 @@ use crate::Law;
 
 mod conditions;
 mod entry;
+mod forget;
 mod life;
 mod many;
 mod model;
 mod pressure;
 mod value;
 
-pub(super) const THEMES: &[&[Law<SharedTier<Bytes>>]] =
-    &[value::LAWS, life::LAWS, conditions::LAWS, many::LAWS, model::LAWS, pressure::LAWS];
+pub(super) const THEMES: &[&[Law<SharedTier<Bytes>>]] = &[
+    value::LAWS,
+    life::LAWS,
+    conditions::LAWS,
+    many::LAWS,
+    forget::LAWS,
+    model::LAWS,
+    pressure::LAWS,
+];

@@ -23,6 +23,8 @@ enum Defect {
     AnswersManyOutOfOrder,
     MissesAtOnce,
     StoresWhatIsDead,
+    ForgetsWhatIsNewer,
+    ForgetsOneByOneOnly,
 }
 
 struct Defective {
@@ -143,6 +145,18 @@ impl Tier<Bytes> for Defective {
         self.inner.clear().await
     }
 
+    async fn forget(&self, key: KeyRef<'_>, condition: Condition) -> Result<(), CacheError> {
+        let ignored = self.defect == Defect::ForgetsWhatIsNewer;
+        self.inner.forget(key, if ignored { Condition::Always } else { condition }).await
+    }
+
+    async fn forget_all(&self) -> Result<(), CacheError> {
+        if self.defect == Defect::ForgetsOneByOneOnly {
+            return Ok(());
+        }
+        self.inner.forget_all().await
+    }
+
     fn label(&self) -> &str {
         self.inner.label()
     }
@@ -184,6 +198,8 @@ async fn every_defect_is_caught_by_the_law_for_it() {
         (Defect::AnswersManyOutOfOrder, "reading_many_answers_in_order"),
         (Defect::MissesAtOnce, "a_written_value_is_read_byte_for_byte"),
         (Defect::StoresWhatIsDead, "a_write_whose_life_is_over_removes"),
+        (Defect::ForgetsWhatIsNewer, "forgetting_by_version_spares_what_is_newer"),
+        (Defect::ForgetsOneByOneOnly, "forgetting_everything_is_forgetting_each"),
         (Defect::StoresWhatIsDead, "any_sequence_in_time_agrees_with_the_reference"),
     ];
     for (defect, law) in caught {

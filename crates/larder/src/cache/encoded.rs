@@ -341,6 +341,15 @@ where
         self.store.clear().await
     }
 
+    async fn forget(&self, key: KeyRef<'_>, condition: Condition) -> Result<(), CacheError> {
+        self.store.forget(self.schema.place(key).key.as_ref(), condition).await
+    }
+
+    /// Forgets the whole store, the records of other schemas included.
+    async fn forget_all(&self) -> Result<(), CacheError> {
+        self.store.forget_all().await
+    }
+
     fn label(&self) -> &str {
         self.store.label()
     }

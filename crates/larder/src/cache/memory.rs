@@ -291,6 +291,16 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> for MemoryCache<V> {
         Ok(())
     }
 
+    async fn forget(&self, key: KeyRef<'_>, condition: Condition) -> Result<(), CacheError> {
+        self.delete(key, condition);
+        Ok(())
+    }
+
+    async fn forget_all(&self) -> Result<(), CacheError> {
+        self.entries.clear();
+        Ok(())
+    }
+
     fn label(&self) -> &str {
         &self.label
     }

@@ -338,6 +338,15 @@ impl Tier<Bytes> for RedisCache {
         Ok(swept.map_err(|trouble| trouble.in_write("clear").effect_is(Effect::Unknown))?)
     }
 
+    /// The server is shared: there is nothing of this process alone.
+    async fn forget(&self, _: KeyRef<'_>, _: Condition) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    async fn forget_all(&self) -> Result<(), CacheError> {
+        Ok(())
+    }
+
     fn label(&self) -> &str {
         &self.label
     }

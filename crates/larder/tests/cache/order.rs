@@ -66,6 +66,96 @@ impl Bench {
     }
 }
 
+/// A memory layer over one that another process writes as well.
+async fn shared_bench() -> Bench {
+    let clock = ManualClock::default();
+    let l1 = Scripted::new("l1", &clock);
+    let l2 = Scripted::new("l2", &clock).shared();
+    let offload = BoundedOffload::new(OffloadLimits::new());
+    let tiered = Tiered::builder(l1.clone(), l2.clone())
+        .clock(clock.shared())
+        .offload(offload.clone())
+        .write("optimistic-parallel".parse::<AnyWritePolicy>().unwrap())
+        .build();
+    let bench = Bench { l1, l2, tiered: Arc::new(tiered), offload };
+    bench.put("old", 1).await;
+    bench
+}
+
+#[tokio::test]
+async fn forgetting_reaches_the_private_layer_and_leaves_the_shared_one() {
+    let bench = shared_bench().await;
+    bench.l2.plant("k", text("new").with_version(version(2))).await;
+    assert_eq!(data(&*bench.tiered, "k").await, Some(Bytes::from("old")));
+    bench.tiered.forget(key("k"), Condition::IfNewerThan(version(2))).await.unwrap();
+    assert_eq!(bench.stored(), [None, Some(Bytes::from("new"))]);
+    assert_eq!(data(&*bench.tiered, "k").await, Some(Bytes::from("new")));
+    bench.tiered.forget_all().await.unwrap();
+    assert_eq!(bench.stored(), [None, Some(Bytes::from("new"))]);
+}
+
+#[tokio::test]
+async fn a_late_refill_never_brings_back_what_was_forgotten() {
+    for all in [false, true] {
+        let bench = shared_bench().await;
+        bench.tiered.forget_all().await.unwrap();
+        let (read, held) = bench.late_read().await;
+        bench.l2.plant("k", text("new").with_version(version(2))).await;
+        if all {
+            bench.tiered.forget_all().await.unwrap();
+        } else {
+            bench.tiered.forget(key("k"), Condition::IfNewerThan(version(2))).await.unwrap();
+        }
+        drop(held);
+        assert_eq!(read.await.unwrap(), Some(Bytes::from("old")), "it began before the change");
+        assert_eq!(bench.stored(), [None, Some(Bytes::from("new"))]);
+    }
+}
+
+#[tokio::test]
+async fn forgetting_waits_for_a_refill_that_is_landing() {
+    for all in [false, true] {
+        let bench = shared_bench().await;
+        bench.tiered.forget_all().await.unwrap();
+        let held = bench.l1.hold(Op::Write, When::Before);
+        let tiered = Arc::clone(&bench.tiered);
+        let read = tokio::spawn(async move { data(&*tiered, "k").await });
+        let writes = bench.l1.writes();
+        while bench.l1.writes() == writes {
+            tokio::task::yield_now().await;
+        }
+        let tiered = Arc::clone(&bench.tiered);
+        let forget = tokio::spawn(async move {
+            if all {
+                tiered.forget_all().await.unwrap();
+            } else {
+                tiered.forget(key("k"), Condition::Always).await.unwrap();
+            }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        read.await.unwrap();
+        forget.await.unwrap();
+        assert_eq!(bench.l1.stored("k"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_cannot_forget_counts_as_not_holding_the_key() {
+    for all in [false, true] {
+        let bench = shared_bench().await;
+        bench.l2.plant("k", text("new").with_version(version(2))).await;
+        bench.l1.fail(Op::Forget);
+        if all {
+            bench.tiered.forget_all().await.unwrap();
+        } else {
+            bench.tiered.forget(key("k"), Condition::Always).await.unwrap();
+        }
+        assert_eq!(bench.l1.stored("k").unwrap().data, Bytes::from("old"));
+        assert_eq!(data(&*bench.tiered, "k").await, Some(Bytes::from("new")));
+    }
+}
+
 fn both(value: &'static str) -> [Option<Bytes>; 2] {
     [Some(Bytes::from(value)), Some(Bytes::from(value))]
 }

@@ -35,6 +35,7 @@ pub(crate) enum Op {
     Read,
     Write,
     Remove,
+    Forget,
 }
 
 /// A reference tier that holds calls back or fails them, as a test says. Clones share it.
@@ -47,6 +48,7 @@ pub(crate) struct Scripted {
     removes: Arc<AtomicUsize>,
     conditions: Conditions,
     durability: Durability,
+    shared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -74,11 +76,18 @@ impl Scripted {
             removes: Arc::default(),
             conditions: Conditions::ALL,
             durability: Durability::Process,
+            shared: false,
         }
     }
 
     pub(crate) fn without_conditions(mut self) -> Self {
         self.conditions = Conditions::NONE;
+        self
+    }
+
+    /// As a server that several processes use: it forgets nothing.
+    pub(crate) fn shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 
@@ -220,6 +229,22 @@ impl Tier<Bytes> for Scripted {
     async fn clear(&self) -> Result<(), CacheError> {
         self.enter(Op::Remove).await?;
         self.inner.clear().await
+    }
+
+    async fn forget(&self, key: KeyRef<'_>, condition: Condition) -> Result<(), CacheError> {
+        if self.shared {
+            return Ok(());
+        }
+        let held = self.enter(Op::Forget).await?;
+        leave(held, self.inner.forget(key, condition).await).await
+    }
+
+    async fn forget_all(&self) -> Result<(), CacheError> {
+        if self.shared {
+            return Ok(());
+        }
+        let held = self.enter(Op::Forget).await?;
+        leave(held, self.inner.forget_all().await).await
     }
 
     fn label(&self) -> &str {

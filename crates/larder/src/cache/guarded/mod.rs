@@ -239,12 +239,7 @@ impl<T> Guarded<T> {
     ) -> Result<A, CacheError> {
         let permit = self.breaker.admit(kind.may_probe());
         let permit = permit.map_err(|refusal| self.refuse(operation, refusal))?;
-        let limit = self.limits.of(kind);
-        let answer = timeout(limit, call).await.unwrap_or_else(|_| {
-            self.timeouts.increment();
-            Err(GuardError::TimedOut { tier: Arc::clone(&self.label), limit }
-                .of(operation, kind.cut()))
-        });
+        let answer = self.limited(operation, kind, call).await;
         let verdict = match &answer {
             Ok(_) => Verdict::Works,
             Err(CacheError::TooLarge { .. } | CacheError::ConditionUnsupported) => Verdict::Silent,
@@ -257,6 +252,21 @@ impl<T> Guarded<T> {
             self.tell(turn);
         }
         answer
+    }
+
+    /// Makes a call within the time limit of its kind.
+    async fn limited<A>(
+        &self,
+        operation: &'static str,
+        kind: Kind,
+        call: impl Future<Output = Result<A, CacheError>>,
+    ) -> Result<A, CacheError> {
+        let limit = self.limits.of(kind);
+        timeout(limit, call).await.unwrap_or_else(|_| {
+            self.timeouts.increment();
+            Err(GuardError::TimedOut { tier: Arc::clone(&self.label), limit }
+                .of(operation, kind.cut()))
+        })
     }
 
     #[cold]
@@ -355,6 +365,16 @@ where
 
     async fn clear(&self) -> Result<(), CacheError> {
         self.guard("clear", Kind::Clear, self.inner.clear()).await
+    }
+
+    /// Within the time limit, also while the breaker is open: what is only here has to go.
+    async fn forget(&self, key: KeyRef<'_>, condition: Condition) -> Result<(), CacheError> {
+        let call = self.inner.forget(key, condition);
+        self.limited("forget", Kind::Change, call).await
+    }
+
+    async fn forget_all(&self) -> Result<(), CacheError> {
+        self.limited("forget", Kind::Clear, self.inner.forget_all()).await
     }
 
     fn label(&self) -> &str {

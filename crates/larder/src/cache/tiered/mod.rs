@@ -13,6 +13,7 @@ use metrics::Counter;
 mod batch;
 mod builder;
 mod debts;
+mod forget;
 mod layer;
 mod many;
 mod order;
@@ -376,6 +377,18 @@ where
         };
         self.observer.failed(crate::compose::Operation::Remove, &error);
         Err(failure("clear", error))
+    }
+
+    /// A layer that fails counts as not holding the key, so this always succeeds.
+    async fn forget(&self, key: KeyRef<'_>, condition: Condition) -> Result<(), CacheError> {
+        self.forget_one::<V>(key, condition).await;
+        Ok(())
+    }
+
+    /// A layer that fails counts as empty until it was cleared, so this always succeeds.
+    async fn forget_all(&self) -> Result<(), CacheError> {
+        self.forget_each::<V>().await;
+        Ok(())
     }
 
     fn label(&self) -> &str {
