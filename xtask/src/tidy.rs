@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "compose",
         &[
+            "crate::bus",
             "crate::cache",
             "crate::spool",
             "crate::consensus",
@@ -38,12 +39,14 @@ const ROOMS: &[(&str, &[&str])] = &[
             "larder_log",
         ],
     ),
-    ("cache", &["crate::spool", "crate::consensus"]),
-    ("spool", &["crate::cache", "crate::consensus"]),
-    ("consensus", &["crate::cache", "crate::spool"]),
+    ("bus", &["crate::cache", "crate::spool", "crate::consensus"]),
+    ("cache", &["crate::bus", "crate::spool", "crate::consensus"]),
+    ("spool", &["crate::bus", "crate::cache", "crate::consensus"]),
+    ("consensus", &["crate::bus", "crate::cache", "crate::spool"]),
     (
         "recipes",
         &[
+            "crate::bus",
             "crate::cache",
             "crate::spool",
             "crate::consensus",
@@ -55,9 +58,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "driver",
         &[
+            "crate::bus",
             "crate::cache",
             "crate::spool",
             "crate::consensus",
+            "larder_core::Bus",
             "larder_core::Spool",
             "larder_core::Consensus",
             "larder_core::Tier",

@@ -61,6 +61,18 @@ pub struct Receiver<T> {
 #[allow(clippy::exhaustive_structs, reason = "a plain container of what was not sent")]
 pub struct Closed<T>(pub T);
 
+/// Why an entry was not sent at once; it comes back.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(clippy::exhaustive_enums, reason = "callers match both answers")]
+pub enum TrySendError<T> {
+    /// The channel is full.
+    #[error("the channel is full")]
+    Full(T),
+    /// The receiver is gone.
+    #[error("the receiver is gone")]
+    Closed(T),
+}
+
 struct Shared<T> {
     state: Mutex<State<T>>,
     capacity: usize,
@@ -151,6 +163,23 @@ impl<T> Sender<T> {
             state.queue.extend(entries.drain(..room.min(entries.len())));
             self.shared.wake_receiver(state);
         }
+        Ok(())
+    }
+
+    /// Sends if there is room at once.
+    ///
+    /// # Errors
+    /// [`TrySendError`] with the entry when there is no room, or the receiver is gone.
+    pub fn try_send(&self, entry: T) -> Result<(), TrySendError<T>> {
+        let mut state = self.shared.lock();
+        if !state.receiver {
+            return Err(TrySendError::Closed(entry));
+        }
+        if state.queue.len() >= self.shared.queue_max {
+            return Err(TrySendError::Full(entry));
+        }
+        state.queue.push_back(entry);
+        self.shared.wake_receiver(state);
         Ok(())
     }
 
@@ -373,6 +402,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_at_once_comes_back() {
+        let (sender, mut receiver) = channel(1);
+        assert_eq!(sender.try_send(1), Ok(()));
+        assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
+        assert_eq!(receiver.recv().await, Some(1));
+        assert_eq!(sender.try_send(3), Ok(()));
+        drop(receiver);
+        assert_eq!(sender.try_send(4), Err(TrySendError::Closed(4)));
     }
 
     #[test]

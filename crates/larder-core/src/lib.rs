@@ -9,6 +9,7 @@
 //! | [`cache`] | [`Tier`]: values with expiry, staleness and versions |
 //! | [`spool`] | [`Spool`]: a durable set of payloads by id |
 //! | [`consensus`] | [`Consensus`]: versioned data, replaced only by compare-and-set |
+//! | [`bus`] | [`Bus`]: small messages between processes, for invalidation |
 //! | [`enumerate`] | how an enumeration ends |
 //! | [`shared`] | handles for choosing a backend at run time |
 //! | [`error`] | [`Effect`] and [`Retry`]: what every error answers |
@@ -19,6 +20,7 @@
 //! What it is not: a collection of backends (see the `larder` crate) or a test suite (see
 //! `larder-testkit`).
 
+pub mod bus;
 pub mod cache;
 pub mod channel;
 pub mod clock;
@@ -34,6 +36,7 @@ pub mod spool_id;
 pub mod timestamp;
 pub mod version;
 
+pub use bus::{Bus, BusError, Subscription, Topic};
 pub use cache::{
     Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Found, LayerState, Now,
     Source, Tier, TierUsage, WriteStatus,
@@ -45,9 +48,9 @@ pub use consensus::{
 pub use enumerate::{EnumerateAborted, EnumerateHandle, EnumerateReport, EnumerateSummary};
 pub use error::{BackendError, BoxError, Durability, Effect, Failure, Retry};
 pub use key::{Key, KeyError, KeyRef};
-pub use reference::{MemoryConsensus, MemorySpool};
+pub use reference::{MemoryBus, MemoryConsensus, MemorySpool};
 pub use seqno::SeqNo;
-pub use shared::{SharedConsensus, SharedSpool, SharedTier};
+pub use shared::{SharedBus, SharedConsensus, SharedSpool, SharedTier};
 pub use spool::{
     Listing, ListingSender, Spool, SpoolCondition, SpoolEntry, SpoolError, SpoolHealth,
     SpoolSender, SpoolStats,

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::bus::{Bus, BusError, Subscription, Topic};
 use crate::{
     CaSResult, CacheError, CacheValue, Condition, Conditions, Consensus, ConsensusError,
     DeleteStatus, Durability, EnumerateHandle, Found, Key, KeyRef, KeyStream, ListingSender, Now,
@@ -176,5 +177,17 @@ handle! {
     plain {
         fn list_keys/list_keys_dyn(&self) -> KeyStream;
         fn durability/durability_dyn(&self) -> Durability;
+    }
+}
+
+handle! {
+    /// Any bus.
+    SharedBus, DynBus, Bus,
+    boxed {
+        fn publish/publish_boxed(&'a self, topic: &'a Topic, frame: Bytes) -> Result<(), BusError>;
+        fn subscribe/subscribe_boxed(&'a self, topic: &'a Topic) -> Result<Subscription, BusError>;
+    }
+    plain {
+        fn label/label_dyn(&self) -> &str;
     }
 }

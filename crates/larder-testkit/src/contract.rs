@@ -6,16 +6,16 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use larder_core::error::BoxError;
-use larder_core::{SharedConsensus, SharedSpool, SharedTier, Spool};
+use larder_core::{SharedBus, SharedConsensus, SharedSpool, SharedTier, Spool};
 
 use crate::Law;
-use crate::laws::{CACHE, CONSENSUS, SPOOL};
+use crate::laws::{BUS, CACHE, CONSENSUS, SPOOL};
 
 type Closing = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'static>>;
 
-/// A contract with laws: implemented by the three handles of `larder-core` and by nothing else.
+/// A contract with laws: implemented by the handles of `larder-core` and by nothing else.
 pub trait Contract: Sealed + Clone + Debug + Send + Sync + 'static {
-    /// The word for the contract in addresses and reports: `cache`, `spool` or `consensus`.
+    /// The word for the contract in addresses and reports: `cache`, `spool`, `consensus` or `bus`.
     const NAME: &'static str;
 
     /// Whether the contract has a call that ends the store, after which it can be opened again at
@@ -33,6 +33,7 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for larder_core::SharedSpool {}
     impl Sealed for larder_core::SharedConsensus {}
+    impl Sealed for larder_core::SharedBus {}
     impl Sealed for larder_core::SharedTier<bytes::Bytes> {}
 }
 use sealed::Sealed;
@@ -70,6 +71,20 @@ impl Contract for SharedTier<Bytes> {
 
     fn laws() -> &'static [Law<Self>] {
         CACHE
+    }
+
+    fn close(self) -> Closing {
+        drop(self);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Contract for SharedBus {
+    const NAME: &'static str = "bus";
+    const ENDS: bool = false;
+
+    fn laws() -> &'static [Law<Self>] {
+        BUS
     }
 
     fn close(self) -> Closing {

@@ -21,7 +21,7 @@
 //!
 //! | room | what it holds |
 //! |---|---|
-//! | [`laws`] | every promise of the three contracts as a [`Law`] |
+//! | [`laws`] | every promise of the contracts as a [`Law`] |
 //! | [`Unreliable`] | a store that fails on purpose, with an effect that is true |
 //! | [`history`] | recorded histories of concurrent clients, and whether one order explains them |
 //! | [`meter`] | what a benchmark measures: latencies, processor time, the disk and its own limit |

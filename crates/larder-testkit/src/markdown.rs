@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use larder_core::{SharedConsensus, SharedSpool, SharedTier};
+use larder_core::{SharedBus, SharedConsensus, SharedSpool, SharedTier};
 
 use crate::{Contract, Need};
 
@@ -24,6 +24,7 @@ pub fn laws_markdown() -> String {
     section::<SharedTier<Bytes>>(&mut page, "Cache tier");
     section::<SharedSpool>(&mut page, "Spool");
     section::<SharedConsensus>(&mut page, "Consensus");
+    section::<SharedBus>(&mut page, "Bus");
     page
 }
 

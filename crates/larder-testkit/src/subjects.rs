@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use larder_core::reference::ReferenceTier;
 use larder_core::{
-    BoxError, ManualClock, MemoryConsensus, MemorySpool, SharedConsensus, SharedSpool, SharedTier,
+    BoxError, ManualClock, MemoryBus, MemoryConsensus, MemorySpool, SharedBus, SharedConsensus,
+    SharedSpool, SharedTier,
 };
 
 use crate::{Need, Place, Subject};
@@ -33,6 +34,14 @@ pub fn memory_consensus() -> Subject<SharedConsensus> {
     };
     Subject::new("memory", move || Ok(place(MemoryConsensus::CAPACITY)))
         .with_tight_place(move || Ok(place(1 << 20)))
+}
+
+/// The bus within a process.
+pub fn memory_bus() -> Subject<SharedBus> {
+    Subject::new("memory", || {
+        let bus = SharedBus::new(MemoryBus::new());
+        Ok(Place::new(move || std::future::ready(Ok::<_, BoxError>(bus.clone()))))
+    })
 }
 
 /// The reference cache tier, on a manual clock.

@@ -39,6 +39,12 @@ async fn the_reference_tier_keeps_every_law() {
     assert!(report.held() > 35, "{report:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_bus_keeps_every_law() {
+    let report = keeps_every_law(subjects::memory_bus()).await;
+    assert!(report.held() > 7, "{report:?}");
+}
+
 #[test]
 fn every_law_has_a_name_of_its_own_and_says_what_it_promises() {
     fn examine<S: Contract>() {
@@ -51,6 +57,7 @@ fn every_law_has_a_name_of_its_own_and_says_what_it_promises() {
     }
     examine::<larder_core::SharedSpool>();
     examine::<larder_core::SharedConsensus>();
+    examine::<larder_core::SharedBus>();
     examine::<larder_core::SharedTier<bytes::Bytes>>();
 }
 

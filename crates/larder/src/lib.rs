@@ -30,6 +30,7 @@
 //!
 //! | room | what it holds |
 //! |---|---|
+//! | [`bus`] | messages between processes by backend |
 //! | [`cache`] | tiers in memory and over stores of bytes, two tiers as one, the face of a service |
 //! | [`compose`] | policies that join two layers of a contract into one |
 //! | [`spool`] | spools by backend |
@@ -41,6 +42,7 @@
 //! a tokio runtime with time enabled.
 
 pub mod address;
+pub mod bus;
 pub mod cache;
 pub mod compose;
 pub mod consensus;
@@ -51,7 +53,7 @@ pub mod spool;
 
 pub use address::{Address, AddressError};
 pub use larder_core::*;
-pub use registry::{OpenError, open_cache, open_consensus, open_spool};
+pub use registry::{OpenError, attach_bus, open_cache, open_consensus, open_spool};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

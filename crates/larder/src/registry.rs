@@ -2,14 +2,16 @@
 //!
 //! | scheme | contracts | parameters |
 //! |---|---|---|
-//! | `memory:` | cache, spool, consensus | `capacity` (256MiB), for a spool also `max_entries` |
+//! | `memory:` | cache, spool, consensus, bus | `capacity` (256MiB), for a spool also `max_entries`; none for a bus |
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
 //! | `redis://HOST:PORT/DB` | cache | `namespace` (larder), `timeout` (1s), `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use larder_core::{
-    BackendError, Effect, Failure, MemoryConsensus, MemorySpool, Retry, SharedConsensus,
-    SharedSpool, SharedTier, SystemClock,
+    BackendError, Effect, Failure, MemoryBus, MemoryConsensus, MemorySpool, Retry, SharedBus,
+    SharedConsensus, SharedSpool, SharedTier, SystemClock,
 };
 
 use crate::address::{Address, AddressError};
@@ -87,6 +89,25 @@ pub fn attach_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
             Some(tier) => Ok(tier),
             None => Err(unknown_scheme(&address, "cache", CACHES)),
         },
+    }
+}
+
+/// The bus at `uri`, without asking a server whether it is there: its calls fail until it can be
+/// reached.
+///
+/// `memory:` is one bus for the whole process.
+///
+/// # Errors
+/// [`OpenError::Address`].
+pub fn attach_bus(uri: &str) -> Result<SharedBus, OpenError> {
+    static MEMORY: OnceLock<MemoryBus> = OnceLock::new();
+    let address: Address = uri.parse()?;
+    match address.scheme() {
+        "memory" => {
+            memory_bus(address)?;
+            Ok(SharedBus::new(MEMORY.get_or_init(MemoryBus::new).clone()))
+        }
+        _ => Err(unknown_scheme(&address, "bus", BUSES)),
     }
 }
 
@@ -216,6 +237,7 @@ impl Failure for OpenError {
 
 const SPOOLS: &[&str] = if cfg!(feature = "log") { &["memory", "log"] } else { &["memory"] };
 const CONSENSUS: &[&str] = SPOOLS;
+const BUSES: &[&str] = &["memory"];
 const CACHES: &[&str] = match (cfg!(feature = "redis"), cfg!(feature = "redis-tls")) {
     (_, true) => &["memory", "redis", "rediss"],
     (true, false) => &["memory", "redis"],
@@ -234,6 +256,15 @@ fn memory_spool_bounds(mut address: Address) -> Result<(u64, u64), AddressError>
     let entries = address.take_count("max_entries")?.unwrap_or(MemorySpool::ENTRIES_MAX);
     address.finish(&["capacity", "max_entries"])?;
     Ok((bytes, entries))
+}
+
+/// That a `memory:` address of a bus says nothing else.
+fn memory_bus(address: Address) -> Result<(), AddressError> {
+    if !address.place().is_empty() {
+        let problem = "names no place: write it as memory:";
+        return Err(AddressError::BadPlace { scheme: address.scheme().into(), problem });
+    }
+    address.finish(&[])
 }
 
 /// The capacity of a `memory:` address that takes no other parameter.

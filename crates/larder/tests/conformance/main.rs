@@ -5,6 +5,7 @@
 //! whose service is not there. `LARDER_TEST_REQUIRE` names backends that have to be there
 //! (`log,postgres`, or `all`): their laws fail instead. `LARDER_TEST_SEED` repeats a run.
 
+mod buses;
 mod caches;
 mod consensus;
 mod spools;
@@ -20,6 +21,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
+    for candidate in buses::all() {
+        candidate.enlist(&mut trials);
+    }
     for candidate in caches::all() {
         candidate.enlist(&mut trials);
     }

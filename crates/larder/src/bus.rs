@@ -1,0 +1,7 @@
+//! Buses: small messages from each process to all others, for the coherence of caches.
+//!
+//! Here are the backends; everything of the contract is re-exported. This room knows neither
+//! caches nor spools nor consensus.
+
+pub use larder_core::bus::*;
+pub use larder_core::{MemoryBus, SharedBus};
