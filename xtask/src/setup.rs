@@ -35,6 +35,11 @@ const NEEDS: &[Need] = &[
         source: Source::Debian("redis-server"),
     },
     Need {
+        name: "postgres and initdb, as a cache tier",
+        probe: ("sh", &["-c", "command -v initdb || ls /usr/lib/postgresql/*/bin/initdb"]),
+        source: Source::Debian("postgresql"),
+    },
+    Need {
         name: "rustfmt",
         probe: ("cargo", &["fmt", "--version"]),
         source: Source::Rustup("rustfmt"),

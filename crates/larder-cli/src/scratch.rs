@@ -1,6 +1,7 @@
 //! Fresh folders and namespaces for commands that fill a store: nobody's data is ever touched.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use larder::clock::random_u64;
 use larder::{Address, Tier as _};
@@ -11,13 +12,23 @@ use crate::stores::{self, log_uri};
 /// A place for throw-away stores at an address.
 ///
 /// `log:PATH` gets a new folder inside PATH, so that it lies on the device that was meant, or beside
-/// it when PATH holds files; it is removed at the end. `redis:` gets a namespace of its own, to be
-/// cleared with [`Scratch::clear`]. Other addresses are used as they are.
+/// it when PATH holds files; it is removed at the end. `redis:` gets a namespace and `postgres:` a schema of
+/// its own, to be removed with [`Scratch::clear`]. Other addresses are used as they are.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     uri: String,
-    folder: Option<Folder>,
-    namespace: bool,
+    own: Own,
+}
+
+/// What is nobody else's.
+#[derive(Debug)]
+enum Own {
+    Nothing,
+    Folder(Folder),
+    /// A namespace, which is the one of the address.
+    Namespace,
+    /// The addresses of the schemas that were made.
+    Schemas(Mutex<Vec<String>>),
 }
 
 #[derive(Debug)]
@@ -32,15 +43,90 @@ impl Scratch {
     /// Makes a place at `uri` for the purpose of `what`.
     pub(crate) fn at(uri: &str, what: &str) -> Result<Self, Exit> {
         let address: Address = uri.parse()?;
-        if matches!(address.scheme(), "redis" | "rediss") {
-            let name = format!("larder-{what}-{:016x}", random_u64());
-            return Ok(Self { uri: renamed(uri, &name), folder: None, namespace: true });
-        }
-        if address.scheme() != "log" || address.place().is_empty() {
-            return Ok(Self { uri: uri.to_owned(), folder: None, namespace: false });
-        }
-        let place = Path::new(address.place());
         let name = format!("larder-{what}-{:016x}", random_u64());
+        let uri = uri.to_owned();
+        match address.scheme() {
+            "redis" | "rediss" => {
+                Ok(Self { uri: replaced(&uri, "namespace", &name), own: Own::Namespace })
+            }
+            "postgres" | "postgresql" => {
+                let schemas = Own::Schemas(Mutex::default());
+                let scratch = Self { uri: replaced(&uri, "schema", &schema(what)), own: schemas };
+                scratch.remember(&scratch.uri);
+                Ok(scratch)
+            }
+            "log" if !address.place().is_empty() => {
+                let place = Path::new(address.place());
+                Ok(Self { own: Own::Folder(Folder::in_place(place, &uri, &name)?), uri })
+            }
+            _ => Ok(Self { uri, own: Own::Nothing }),
+        }
+    }
+
+    /// The address of the place's one store.
+    pub(crate) fn uri(&self) -> Result<String, Exit> {
+        let Some(folder) = self.own_folder() else { return Ok(self.uri.clone()) };
+        store_uri(&folder.path.join("store"), folder.parameters.as_deref())
+    }
+
+    /// A new address for a store of its own, with these parameters in place of the given ones;
+    /// `None` when the address has no room for several stores.
+    pub(crate) fn another(&self, parameters: Option<&str>) -> Option<Result<String, Exit>> {
+        match &self.own {
+            Own::Folder(folder) => {
+                let path = folder.path.join(format!("{:016x}", random_u64()));
+                Some(store_uri(&path, parameters.or(folder.parameters.as_deref())))
+            }
+            Own::Schemas(_) => {
+                let uri = replaced(&self.uri, "schema", &schema("law"));
+                self.remember(&uri);
+                Some(Ok(uri))
+            }
+            Own::Nothing | Own::Namespace => None,
+        }
+    }
+
+    /// Removes what is in the namespace or in the schemas that were made, when there are any.
+    pub(crate) async fn clear(&self) -> Result<(), Exit> {
+        match &self.own {
+            Own::Nothing | Own::Folder(_) => Ok(()),
+            Own::Namespace => {
+                let cleared = stores::open_cache(&self.uri).await?.clear().await;
+                cleared.map_err(|error| Exit::from(error).at(&self.uri))
+            }
+            Own::Schemas(made) => {
+                let made = made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                for uri in made {
+                    larder::registry::drop_schema(&uri).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether nobody else uses the place.
+    pub(crate) const fn is_own(&self) -> bool {
+        !matches!(self.own, Own::Nothing)
+    }
+
+    /// The folder, when there is one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.own_folder().map(|folder| folder.path.as_path())
+    }
+
+    const fn own_folder(&self) -> Option<&Folder> {
+        if let Own::Folder(folder) = &self.own { Some(folder) } else { None }
+    }
+
+    fn remember(&self, uri: &str) {
+        if let Own::Schemas(made) = &self.own {
+            made.lock().unwrap_or_else(PoisonError::into_inner).push(uri.to_owned());
+        }
+    }
+}
+
+impl Folder {
+    fn in_place(place: &Path, uri: &str, name: &str) -> Result<Self, Exit> {
         let path = if holds_files(place) {
             place.parent().unwrap_or(place).join(name)
         } else {
@@ -50,41 +136,7 @@ impl Scratch {
         let made = path.ancestors().skip(1).take_while(missing).map(Path::to_owned).collect();
         std::fs::create_dir_all(&path).map_err(|error| Exit::file(&path, &error))?;
         let parameters = uri.split_once('?').map(|(_, parameters)| parameters.to_owned());
-        let folder = Some(Folder { path, made, parameters });
-        Ok(Self { uri: uri.to_owned(), folder, namespace: false })
-    }
-
-    /// The address of the place's one store.
-    pub(crate) fn uri(&self) -> Result<String, Exit> {
-        let Some(folder) = &self.folder else { return Ok(self.uri.clone()) };
-        store_uri(&folder.path.join("store"), folder.parameters.as_deref())
-    }
-
-    /// A new address for a store of its own, with these parameters in place of the given ones;
-    /// `None` when the address has no room for several stores.
-    pub(crate) fn another(&self, parameters: Option<&str>) -> Option<Result<String, Exit>> {
-        let folder = self.folder.as_ref()?;
-        let path = folder.path.join(format!("{:016x}", random_u64()));
-        Some(store_uri(&path, parameters.or(folder.parameters.as_deref())))
-    }
-
-    /// Removes what is in the namespace, when there is one.
-    pub(crate) async fn clear(&self) -> Result<(), Exit> {
-        if !self.namespace {
-            return Ok(());
-        }
-        let cleared = stores::open_cache(&self.uri).await?.clear().await;
-        cleared.map_err(|error| Exit::from(error).at(&self.uri))
-    }
-
-    /// Whether nobody else uses the place.
-    pub(crate) const fn is_own(&self) -> bool {
-        self.namespace || self.folder.is_some()
-    }
-
-    /// The folder, when there is one.
-    pub(crate) fn folder(&self) -> Option<&Path> {
-        self.folder.as_ref().map(|folder| folder.path.as_path())
+        Ok(Self { path, made, parameters })
     }
 }
 
@@ -98,14 +150,19 @@ impl Drop for Folder {
     }
 }
 
-/// The same address with another namespace.
-fn renamed(uri: &str, namespace: &str) -> String {
+/// The same address with another value of a parameter.
+fn replaced(uri: &str, parameter: &str, value: &str) -> String {
     let (place, parameters) = uri.split_once('?').unwrap_or((uri, ""));
     let others = parameters.split('&').filter(|part| !part.is_empty());
-    let others = others.filter(|part| !part.starts_with("namespace="));
-    let named = format!("namespace={namespace}");
+    let others = others.filter(|part| part.split('=').next() != Some(parameter));
+    let named = format!("{parameter}={value}");
     let all: Vec<&str> = others.chain([named.as_str()]).collect();
     format!("{place}?{}", all.join("&"))
+}
+
+/// A name for a schema that nobody else has.
+fn schema(what: &str) -> String {
+    format!("larder_{what}_{:016x}", random_u64())
 }
 
 fn store_uri(path: &Path, parameters: Option<&str>) -> Result<String, Exit> {
@@ -127,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_namespace_takes_the_place_of_the_given_one() {
-        let renamed = |uri| renamed(uri, "n");
+        let renamed = |uri| replaced(uri, "namespace", "n");
         assert_eq!(renamed("redis://h/0"), "redis://h/0?namespace=n");
         let uri = renamed("redis://h?timeout=1s&namespace=mine&max_value=1");
         assert_eq!(uri, "redis://h?timeout=1s&max_value=1&namespace=n");

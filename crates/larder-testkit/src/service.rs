@@ -2,10 +2,14 @@
 //! interface, with their files in a temporary folder, and gone when their handle is.
 
 mod child;
+mod postgres;
 mod redis;
 
+pub use postgres::{PostgresServer, TextRows};
 pub use redis::RedisServer;
 
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use larder_core::{Clock, SystemClock};
@@ -25,4 +29,17 @@ fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T, Stri
         }
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.map(|address| address.port()).map_err(|error| format!("no free port: {error}"))
+}
+
+/// What a server said last.
+fn last_lines(folder: &Path) -> String {
+    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().rev().take(3).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("; ")
 }

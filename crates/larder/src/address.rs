@@ -127,7 +127,7 @@ impl Address {
     }
 
     /// Takes a duration such as `250ms`, `30s` or `5min`.
-    #[cfg(any(feature = "log", feature = "redis", test))]
+    #[cfg(any(feature = "log", feature = "postgres", feature = "redis", test))]
     pub(crate) fn take_duration(&mut self, name: &str) -> Result<Option<Duration>, AddressError> {
         self.take_as(name, "a duration such as 250ms, 30s or 5min", parse_duration)
     }

@@ -2,8 +2,14 @@
 //!
 //! A driver connects and classifies errors. It knows no contract trait.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod authority;
+
 #[cfg(feature = "log")]
 pub(crate) mod log;
+
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 
 #[cfg(feature = "redis")]
 pub(crate) mod redis;

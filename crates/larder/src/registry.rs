@@ -5,6 +5,7 @@
 //! | `memory:` | cache, spool, consensus, bus | `capacity` (256MiB), for a spool also `max_entries`; none for a bus |
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
 //! | `redis://HOST:PORT/DB` | cache | `namespace` (larder), `timeout` (1s), `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
+//! | `postgres://USER@HOST:PORT/DB` | cache | `schema` (larder), `timeout` (1s), `connections` (8), `max_value` (65MiB) |
 
 use std::sync::OnceLock;
 
@@ -15,6 +16,8 @@ use larder_core::{
 };
 
 use crate::address::{Address, AddressError};
+#[cfg(feature = "postgres")]
+use crate::cache::PostgresCache;
 #[cfg(feature = "redis")]
 use crate::cache::RedisCache;
 use crate::cache::{MemoryCache, Weight};
@@ -69,6 +72,8 @@ pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
     match uri.parse::<Address>()?.scheme() {
         #[cfg(feature = "redis")]
         "redis" | "rediss" => Ok(SharedTier::new(RedisCache::open(uri).await?)),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(SharedTier::new(PostgresCache::open(uri).await?)),
         _ => attach_cache(uri),
     }
 }
@@ -85,6 +90,8 @@ pub fn attach_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
     match address.scheme() {
         #[cfg(feature = "redis")]
         "redis" | "rediss" => Ok(SharedTier::new(RedisCache::builder(uri)?.attach())),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(SharedTier::new(PostgresCache::builder(uri)?.attach())),
         _ => match open_typed_cache(uri)? {
             Some(tier) => Ok(tier),
             None => Err(unknown_scheme(&address, "cache", CACHES)),
@@ -149,6 +156,8 @@ pub fn check_cache(uri: &str) -> Result<(), OpenError> {
         "memory" => Ok(sole_capacity(address).map(drop)?),
         #[cfg(feature = "redis")]
         "redis" | "rediss" => Ok(RedisCache::builder(uri).map(drop)?),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(PostgresCache::builder(uri).map(drop)?),
         _ => Err(unknown_scheme(&address, "cache", CACHES)),
     }
 }
@@ -170,6 +179,25 @@ where
     }
     let capacity = sole_capacity(address)?.unwrap_or(MEMORY_CACHE_CAPACITY);
     Ok(Some(SharedTier::new(MemoryCache::<V>::builder(capacity).label("memory").build())))
+}
+
+/// Removes the schema that a `postgres:` address names, with everything that is in it; one that is not
+/// there is no error.
+///
+/// For places that were made to be thrown away. Other parameters of the address do not matter.
+///
+/// # Errors
+/// [`OpenError::Address`], and [`OpenError::Unavailable`] with an effect in its source. After at most five
+/// seconds.
+///
+/// # Cancel safety
+/// Dropped before it completes, the schema may be gone or not, but not in part.
+#[cfg(feature = "postgres")]
+pub async fn drop_schema(uri: &str) -> Result<(), OpenError> {
+    use crate::driver::postgres::{Endpoint, Schema, drop_schema};
+    let mut address: Address = uri.parse()?;
+    let (endpoint, schema) = (Endpoint::of(&address)?, Schema::take(&mut address)?);
+    drop_schema(&endpoint, &schema).await
 }
 
 /// The capacity of a `memory:` cache that states none: 256 MiB.
@@ -235,18 +263,21 @@ impl Failure for OpenError {
     }
 }
 
-const SPOOLS: &[&str] = if cfg!(feature = "log") { &["memory", "log"] } else { &["memory"] };
-const CONSENSUS: &[&str] = SPOOLS;
-const BUSES: &[&str] = &["memory"];
-const CACHES: &[&str] = match (cfg!(feature = "redis"), cfg!(feature = "redis-tls")) {
-    (_, true) => &["memory", "redis", "rediss"],
-    (true, false) => &["memory", "redis"],
-    (false, false) => &["memory"],
-};
+const SPOOLS: &[(&str, bool)] = &[("memory", true), ("log", cfg!(feature = "log"))];
+const CONSENSUS: &[(&str, bool)] = SPOOLS;
+const BUSES: &[(&str, bool)] = &[("memory", true)];
+/// The schemes of caches, and whether this build has them.
+const CACHES: &[(&str, bool)] = &[
+    ("memory", true),
+    ("redis", cfg!(feature = "redis")),
+    ("rediss", cfg!(feature = "redis-tls")),
+    ("postgres", cfg!(feature = "postgres")),
+];
 
-fn unknown_scheme(address: &Address, contract: &'static str, known: &[&str]) -> OpenError {
+fn unknown_scheme(address: &Address, contract: &'static str, known: &[(&str, bool)]) -> OpenError {
     let scheme = address.scheme().to_owned();
-    let known = known.iter().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(", ");
+    let known = known.iter().filter(|(_, is_built)| *is_built);
+    let known = known.map(|(scheme, _)| format!("{scheme}:")).collect::<Vec<_>>().join(", ");
     AddressError::UnknownScheme { scheme, contract, known }.into()
 }
 

@@ -29,7 +29,8 @@ pub(crate) async fn run(args: CheckArgs, output: &mut Output) -> Result<(), Exit
         }
         ContractName::Consensus => {
             stores::open_consensus(&scratch.uri()?).await.map(drop)?;
-            try_all(consensus(&args, scratch), &args, output).await
+            let tried = try_all(consensus(&args, Arc::clone(&scratch)), &args, output).await;
+            tried.and(scratch.clear().await)
         }
         ContractName::Cache => {
             let uri = scratch.uri()?;

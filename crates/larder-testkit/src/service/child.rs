@@ -47,9 +47,7 @@ impl Service {
 
     /// Whether the process has ended by itself.
     pub(super) fn has_ended(&self) -> bool {
-        // A process that ended waits for its shell, which waits for the end of its input.
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
-        state.map_or(true, |state| state.contains(") Z "))
+        has_ended(self.pid)
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), String> {
@@ -63,4 +61,27 @@ impl Drop for Service {
         // The shell kills and ends; there is nobody to tell if it was killed itself.
         let _ = self.shell.wait();
     }
+}
+
+/// Whether a process has ended, even if nobody has asked for its end yet.
+pub(super) fn has_ended(pid: Pid) -> bool {
+    // One that ended waits for its parent: for a shell that waits for the end of its input.
+    state(pid).is_none_or(|(state, _)| state == "Z")
+}
+
+/// The processes that `parent` has started and that have not ended.
+pub(super) fn children(parent: u32) -> Vec<Pid> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &Pid| state(*pid).is_some_and(|(_, of)| of == parent.to_string());
+    pids.filter_map(Pid::from_raw).filter(is_child).collect()
+}
+
+/// What a process does at the moment, as a letter, and its parent.
+fn state(pid: Pid) -> Option<(String, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name, in parentheses, may hold anything.
+    let (_, after) = stat.rsplit_once(')')?;
+    let mut words = after.split_whitespace().map(str::to_owned);
+    Some((words.next()?, words.next()?))
 }

@@ -1,8 +1,8 @@
 //! A private Redis server.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use larder_core::clock::random_u64;
 use rustix::process::Signal;
 
 use super::child::Service;
-use super::wait_for;
+use super::{free_port, last_lines, wait_for};
 
 /// A Redis server of this process: without persistence, with 16 databases, on the loopback interface.
 ///
@@ -196,17 +196,4 @@ impl Drop for RedisServer {
         // A folder that cannot be removed harms nobody.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
-}
-
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let address = listener.and_then(|listener| listener.local_addr());
-    address.map(|address| address.port()).map_err(|error| format!("no free port: {error}"))
-}
-
-/// What a server said last.
-fn last_lines(folder: &Path) -> String {
-    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().rev().take(3).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join("; ")
 }

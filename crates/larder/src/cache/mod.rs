@@ -7,6 +7,7 @@
 //!       MemoryCache           typed, bounded in bytes; a hit is a clone of a handle
 //!       Encoded               values over a store of bytes, as checksummed records
 //!         RedisCache          bytes in a Redis server (feature `redis`)
+//!         PostgresCache       bytes in a PostgreSQL server (feature `postgres`)
 //! ```
 //!
 //! The tiers are what [`Tier`] says; everything of the contract is re-exported here. This room
@@ -17,6 +18,8 @@ mod face;
 mod guarded;
 mod load;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod tags;
@@ -41,6 +44,8 @@ pub use guarded::{BreakerState, GuardError, GuardOptions, GuardStats, Guarded, G
 pub use larder_core::cache::*;
 pub use load::{LoadError, LoadOptions, Loaded};
 pub use memory::{MemoryCache, MemoryCacheBuilder};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresCache, PostgresCacheBuilder};
 #[cfg(feature = "redis")]
 pub use redis::{RedisCache, RedisCacheBuilder};
 pub use tags::{Tag, TagError, Tagged, TaggedCodec, Tags};

@@ -20,6 +20,15 @@ use larder_testkit::{Need, Place, Subject, subjects};
 
 use crate::Candidate;
 
+#[cfg(feature = "postgres")]
+#[path = "postgres.rs"]
+mod postgres;
+#[cfg(not(feature = "postgres"))]
+mod postgres {
+    pub(super) fn all() -> Vec<super::Candidate<super::SharedTier<super::Bytes>>> {
+        Vec::new()
+    }
+}
 #[cfg(feature = "redis")]
 #[path = "redis.rs"]
 mod redis;
@@ -92,6 +101,7 @@ pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
     all.extend(wrappers.map(|(name, make)| subject(name, make).into()));
     all.extend(packed());
     all.extend(redis::all());
+    all.extend(postgres::all());
     all
 }
 

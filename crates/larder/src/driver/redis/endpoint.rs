@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::address::{Address, AddressError};
+use crate::driver::authority::{Authority, number, show};
 
 /// A database of a Redis server, and how to introduce oneself there.
 ///
@@ -34,9 +35,6 @@ const PORT: u16 = 6379;
 impl Endpoint {
     /// The place of `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, and the parameter `ca` of
     /// `rediss:`.
-    ///
-    /// The place is decoded already, so that a user's name cannot have a colon; a password can have
-    /// anything.
     pub(crate) fn take(address: &mut Address) -> Result<Self, AddressError> {
         let scheme = address.scheme();
         if !SCHEMES.contains(&scheme) {
@@ -57,62 +55,24 @@ impl Endpoint {
         // Never with the place in it: it may hold a password.
         let bad = |problem| AddressError::BadPlace { scheme: address.scheme().into(), problem };
         let server = "has to name a server, as in redis://127.0.0.1:6379/0";
-        let rest = address.place().strip_prefix("//").ok_or_else(|| bad(server))?;
-        let (login, rest) = match rest.rsplit_once('@') {
-            Some((login, rest)) => (Some(login), rest),
-            None => (None, rest),
-        };
-        let (at, db) = rest.split_once('/').unwrap_or((rest, ""));
+        let (authority, db) =
+            Authority::split(address.place()).map_err(|flaw| bad(flaw.problem(server)))?;
         let db = if db.is_empty() { Ok(0) } else { number(db) };
         let db = db.map_err(|()| bad("has to end in the number of a database, as in /0"))?;
-        let (host, port) = split_port(at);
-        let port = port.map_or(Ok(PORT), number);
-        let port = port.map_err(|()| bad("has a port that is not a number below 65536"))?;
-        if host.is_empty() || host.contains(['/', '@']) {
-            return Err(bad(server));
-        }
-        let (user, password) = match login.map(|login| login.split_once(':')) {
-            None => (None, None),
-            Some(Some((user, password))) => (given(user), given(password)),
-            Some(None) => return Err(bad("has a user without a password: write user:password@")),
-        };
+        let Authority { user, password, host, port } = authority;
         if user.is_some() && password.is_none() {
             return Err(bad("has a user without a password: write user:password@"));
         }
-        Ok(Self { host: host.to_owned(), port, db, user, password, tls: None })
-    }
-}
-
-/// A number in digits only: no sign, no blanks.
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, ()> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits).ok_or(())
-}
-
-fn given(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-/// Host and port; the host may be an address of IPv6 in brackets.
-fn split_port(at: &str) -> (&str, Option<&str>) {
-    if let Some((host, rest)) = at.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return (host, rest.strip_prefix(':'));
-    }
-    match at.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (at, None),
+        Ok(Self { host, port: port.unwrap_or(PORT), db, user, password, tls: None })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port, db, tls, .. } = self;
-        let scheme = if tls.is_some() { "rediss" } else { "redis" };
-        if host.contains(':') {
-            write!(f, "{scheme}://[{host}]:{port}/{db}")
-        } else {
-            write!(f, "{scheme}://{host}:{port}/{db}")
-        }
+        f.write_str(if tls.is_some() { "rediss://" } else { "redis://" })?;
+        show(f, host, *port)?;
+        write!(f, "/{db}")
     }
 }
 

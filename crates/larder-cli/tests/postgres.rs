@@ -1,0 +1,141 @@
+//! The real binary with a cache tier in a private PostgreSQL server.
+//!
+//! Without the programs of the server the tests are ignored and listed as such; with
+//! `LARDER_TEST_REQUIRE=postgres` (or `all`) they fail instead.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, watches a real process, and says where it is"
+)]
+
+mod support;
+
+use std::process::ExitCode;
+
+use larder_testkit::service::PostgresServer;
+use libtest_mimic::{Arguments, Failed, Trial};
+use support::{Call, Daemon, run, run_with};
+
+const TESTS: &[(&str, fn())] = &[
+    ("an_entry_is_put_found_and_removed", entry),
+    ("check_tries_every_law_and_leaves_nothing", check),
+    ("bench_leaves_nothing", bench),
+    ("a_password_is_nowhere_in_what_is_said", password),
+    ("a_daemon_starts_and_serves_without_the_server", without_server),
+];
+
+fn main() -> ExitCode {
+    let missing = PostgresServer::missing();
+    let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
+    let required = required.split(',').any(|word| matches!(word.trim(), "all" | "postgres"));
+    let trials = TESTS.iter().map(|(name, test)| {
+        let missing = missing.clone();
+        let ignored = missing.is_some() && !required;
+        let run = move || {
+            if let Some(why) = missing {
+                return Err(Failed::from(why));
+            }
+            test();
+            Ok(())
+        };
+        Trial::test(*name, run).with_ignored_flag(ignored)
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// The schemas that are not the server's own.
+fn schemas(server: &PostgresServer) -> Vec<Vec<Option<String>>> {
+    let sql = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'larder%'";
+    server.query(sql).unwrap()
+}
+
+fn entry() {
+    let server = PostgresServer::start().unwrap();
+    let uri = format!("{}?schema=cli", server.uri());
+    run_with(&["cache", "put", &uri, "k", "-", "--ttl", "1min"], b"payload").ok();
+    assert_eq!(run(&["cache", "get", &uri, "k"]).ok().stdout, b"payload");
+    assert!(run(&["cache", "stat", &uri, "k"]).ok().text().contains("size=7 fresh ttl="));
+    run(&["cache", "rm", &uri, "k"]).ok();
+    run(&["cache", "get", &uri, "k"]).fails(3, "no entry");
+}
+
+fn check() {
+    let server = PostgresServer::start().unwrap();
+    let ran = run(&["check", &server.uri(), "--contract", "cache", "--json"]).ok();
+    let last = ran.objects().pop().unwrap();
+    assert_eq!(last["broken"], 0);
+    assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
+}
+
+fn bench() {
+    let server = PostgresServer::start().unwrap();
+    let words = ["--contract", "cache", "--seconds", "1", "--concurrency", "2", "--size", "100"];
+    run(&[&["bench", &server.uri()], &words[..]].concat()).ok();
+    assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
+}
+
+fn password() {
+    let server = PostgresServer::start().unwrap();
+    server.query("CREATE ROLE me LOGIN SUPERUSER PASSWORD 'hush'").unwrap();
+    let at = |login: &str| format!("postgres://{login}@127.0.0.1:{}/postgres", server.port());
+    let wrong = at("me:hush-not");
+    for words in [
+        &["cache", "get", &wrong, "k"][..],
+        &["check", &wrong, "--contract", "cache"],
+        &["bench", &wrong, "--contract", "cache", "--seconds", "1"],
+        &["cache", "get", &at("me:hush%"), "k"],
+        &["cache", "get", &at("me:hu?sh"), "k"],
+    ] {
+        let ran = run(words);
+        assert_ne!(ran.code, 0);
+        assert!(!ran.stderr.contains("hu"), "{}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
+    run(&["cache", "get", &wrong, "k"]).fails(5, "28P01");
+    let right = at("me:hush");
+    let ran = run(&["cache", "get", &right, "k"]);
+    assert!(!ran.stderr.contains("hush"), "{}", ran.stderr);
+    ran.fails(3, "no entry");
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(test);
+}
+
+fn without_server() {
+    let server = PostgresServer::start().unwrap();
+    server.kill();
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        r#"
+        [cache.default]
+        l1 = "memory:?capacity=1MiB"
+        l2 = "{}?schema=shop&timeout=500ms"
+        [spool.default]
+        l1 = "memory:"
+        [consensus]
+        uri = "memory:"
+        "#,
+        server.uri()
+    );
+    let daemon = Daemon::configured(folder.path(), &config);
+    block_on(async {
+        let put = daemon.call(Call::put("/v1/cache/default/k", "hello")).await;
+        assert_eq!(put.status, 204);
+        assert_eq!(put.header("larder-outcome"), Some("l1=done, l2=failed"));
+        server.restart().unwrap();
+        for turn in 0.. {
+            let put = daemon.call(Call::put("/v1/cache/default/k", "again")).await;
+            assert_eq!(put.status, 204);
+            if put.header("larder-outcome") == Some("l1=done, l2=done") {
+                break;
+            }
+            assert!(turn < 200, "the server was not found again");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+}

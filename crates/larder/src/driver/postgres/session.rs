@@ -1,0 +1,160 @@
+//! One connection: how it is opened, and what a server has to be like.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, Statement};
+
+use super::{Endpoint, Retry, Trouble, Way};
+
+/// A connection to a server that was found fit.
+pub(super) struct Wire {
+    client: Client,
+    /// What moves the bytes; it ends when the connection does.
+    driver: tokio::task::AbortHandle,
+    /// What was prepared on it, by its text.
+    statements: Mutex<HashMap<String, Statement>>,
+}
+
+/// The oldest release that is used: its planner, its waits and its messages are what the tests know.
+const RELEASE_MIN: u32 = 14;
+
+impl Wire {
+    /// Connects, introduces us, and looks whether the server is fit to keep anything.
+    pub(super) async fn open(way: &Way, limit: Duration) -> Result<Self, Trouble> {
+        let wire = Self::connect(&way.endpoint).await?;
+        let set = wire.client.batch_execute(&settings(way, limit)).await;
+        set.map_err(|error| Trouble::of(&way.endpoint, &error, false))?;
+        wire.examine(way).await?;
+        way.tables.enter(&wire.client, &way.endpoint).await?;
+        Ok(wire)
+    }
+
+    /// Connects and introduces us.
+    pub(super) async fn connect(endpoint: &Endpoint) -> Result<Self, Trouble> {
+        let unreachable = |error| Trouble::unreachable(endpoint, &error);
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await;
+        let stream = stream.map_err(unreachable)?;
+        // A statement must not wait for the answer to the one before.
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let mut config = Config::new();
+        config.user(&endpoint.user).dbname(&endpoint.database).application_name("larder");
+        // Without one, whoever wants one says in its own words that it is wrong.
+        config.password(endpoint.password.as_deref().unwrap_or_default());
+        let connected = config.connect_raw(stream, NoTls).await;
+        let (client, connection) =
+            connected.map_err(|error| Trouble::of(endpoint, &error, false))?;
+        let driver = tokio::spawn(async move {
+            // How it ended is told to those who wait for answers on it.
+            let _ = connection.await;
+        });
+        Ok(Self { client, driver: driver.abort_handle(), statements: Mutex::default() })
+    }
+
+    /// Looks whether this is a server that may be trusted with what is to be kept.
+    async fn examine(&self, way: &Way) -> Result<(), Trouble> {
+        let unfit =
+            |what, retry| Err(Trouble::Unfit { place: way.endpoint.to_string(), what, retry });
+        let early = |error| Trouble::of(&way.endpoint, &error, false);
+        let facts = first_row(&self.client, FACTS).await.map_err(early)?;
+        let fact = |at: usize| facts.get(at).and_then(Option::as_deref).unwrap_or_default();
+        let release: u32 = fact(0).parse().unwrap_or_default();
+        if release / 10_000 < RELEASE_MIN {
+            return unfit("its release is older than PostgreSQL 14", Retry::Never);
+        }
+        if fact(1) != "f" {
+            return unfit("it is a standby: give the address of the primary", Retry::Later);
+        }
+        if fact(2) != "read committed" {
+            return unfit("it does not let a session have READ COMMITTED", Retry::Never);
+        }
+        if fact(3) != "UTF8" {
+            return unfit(
+                "its database is not in UTF8: make one WITH ENCODING 'UTF8'",
+                Retry::Never,
+            );
+        }
+        if way.durable && fact(4) != "on" {
+            return unfit(
+                "it runs with fsync=off, so that a loss of power undoes what was acknowledged",
+                Retry::Never,
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// The statement with this text, prepared if it was not yet.
+    pub(super) async fn statement(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let known = |wire: &Self| wire.lock().get(sql).cloned();
+        if let Some(statement) = known(self) {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.lock().insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Statement>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What [`Wire::examine`] asks for.
+const FACTS: &str = "\
+SELECT current_setting('server_version_num'), pg_is_in_recovery(), \
+       current_setting('transaction_isolation'), current_setting('server_encoding'), \
+       current_setting('fsync')";
+
+/// The settings of the session: those of all, then those of the contract.
+///
+/// All statements look up rows by key, whatever statistics say about a table that was empty a moment
+/// ago; and the server gives up a little before the caller does, so that it can say that it did.
+fn settings(way: &Way, limit: Duration) -> String {
+    let limit = (limit.as_millis() * 7 / 8).max(1);
+    format!(
+        "SET statement_timeout = {limit}; SET lock_timeout = {limit}; \
+         SET idle_in_transaction_session_timeout = {limit}; \
+         SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
+         SET client_min_messages = warning; SET jit = off; \
+         SET plan_cache_mode = force_generic_plan; \
+         SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+         {}",
+        way.settings
+    )
+}
+
+/// The first row of a query without parameters, as text.
+pub(super) async fn first_row(
+    client: &Client,
+    sql: &str,
+) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
+    for message in client.simple_query(sql).await? {
+        if let SimpleQueryMessage::Row(row) = message {
+            return Ok((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect());
+        }
+    }
+    Ok(Vec::new())
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

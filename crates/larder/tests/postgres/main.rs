@@ -1,0 +1,73 @@
+//! A cache in a PostgreSQL server that dies, hangs and refuses.
+//!
+//! Without the programs of the server the tests are ignored and listed as such; with
+//! `LARDER_TEST_REQUIRE=postgres` (or `all`) they fail instead.
+
+#![expect(clippy::unwrap_used, reason = "a set-up that fails is a failed test")]
+
+mod entries;
+mod faults;
+mod place;
+mod refusals;
+
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use larder_testkit::service::PostgresServer;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type Run = fn() -> Pin<Box<dyn Future<Output = ()>>>;
+
+macro_rules! tests {
+    ($($room:ident: $($name:ident),+ $(,)?;)+) => {
+        &[$($((
+            concat!(stringify!($room), "::", stringify!($name)),
+            (|| Box::pin($room::$name())) as Run,
+        )),+),+]
+    };
+}
+
+const TESTS: &[(&str, Run)] = tests! {
+    entries:
+        what_has_expired_is_deleted_in_the_background,
+        schemas_do_not_meet,
+        a_key_that_is_written_twice_at_once_ends_with_the_last,
+        batches_in_opposite_orders_do_not_stop_one_another,
+        times_beyond_the_range_of_the_server_are_kept,
+        a_value_above_the_limit_is_refused_and_the_others_are_written,
+        there_are_no_more_connections_than_were_allowed;
+    faults:
+        a_killed_server_fails_calls_in_time_and_is_found_again,
+        a_stopped_server_fails_calls_in_time,
+        terminated_connections_are_opened_again_and_nothing_wrong_is_read,
+        an_answer_that_nobody_waits_for_reaches_nobody_else,
+        a_lock_that_somebody_holds_is_waited_for_in_time,
+        a_tier_outlives_the_runtime_that_connected_it;
+    refusals:
+        every_refusal_has_its_effect_over_the_wire,
+        a_wrong_login_is_told_at_once_and_not_shown,
+        a_user_without_rights_is_refused,
+        a_table_of_another_release_is_refused_and_left_alone,
+        a_standby_is_refused,
+        those_who_open_at_once_make_the_tables_once;
+};
+
+fn main() -> ExitCode {
+    let missing = PostgresServer::missing();
+    let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
+    let required = required.split(',').any(|word| matches!(word.trim(), "all" | "postgres"));
+    let trials = TESTS.iter().map(|(name, test)| {
+        let missing = missing.clone();
+        let is_missing = missing.is_some();
+        let run = move || {
+            if let Some(why) = missing {
+                return Err(Failed::from(why));
+            }
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(2).enable_all().build()?.block_on(test());
+            Ok(())
+        };
+        Trial::test(*name, run).with_ignored_flag(is_missing && !required)
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
