@@ -26,6 +26,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_daemon_shares_its_second_tier", shared_tier),
     ("daemons_that_compress_and_daemons_that_do_not_read_each_other", compression),
     ("a_daemon_starts_and_serves_without_the_server", without_server),
+    ("a_daemon_tells_of_each_tier_and_leaves_one_alone_that_fails", tiers),
 ];
 
 fn main() -> ExitCode {
@@ -202,6 +203,65 @@ fn without_server() {
                 break;
             }
             assert!(turn < 200, "the server was not found again");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+}
+
+fn tiers() {
+    let server = RedisServer::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = daemon_with(folder.path(), &server, "breaker_pause = \"100ms\"");
+    let tiers = async || {
+        let status = daemon.call(Call::get("/v1/status")).await.json();
+        let tiers = &status["caches"]["default"]["tiers"];
+        (tiers[0].clone(), tiers[1].clone())
+    };
+    block_on(async {
+        daemon.call(Call::put("/v1/cache/default/k", "hello")).await;
+        daemon.call(Call::get("/v1/cache/default/k")).await;
+        daemon.call(Call::get("/v1/cache/default/none")).await;
+        let (near, far) = tiers().await;
+        assert_eq!(
+            (&near["tier"], &far["tier"]),
+            (&"default.memory".into(), &"default.redis".into())
+        );
+        assert_eq!((&near["hits"], &near["misses"]), (&1.into(), &1.into()));
+        assert_eq!(
+            (&far["hits"], &far["misses"], &far["errors"]),
+            (&0.into(), &1.into(), &0.into())
+        );
+        assert_eq!((&near["breaker"], &far["breaker"]["state"]), (&().into(), &"closed".into()));
+
+        server.pause().unwrap();
+        let puts = (0..6).map(|n| daemon.call(Call::put(format!("/v1/cache/default/{n}"), "new")));
+        for put in futures_util::future::join_all(puts).await {
+            assert_eq!(put.header("larder-outcome"), Some("l1=done, l2=failed"));
+        }
+        let (_, far) = tiers().await;
+        assert_eq!((&far["breaker"]["opened"], &far["owed_keys"]), (&1.into(), &6.into()), "{far}");
+        let text = daemon.call(Call::get("/metrics")).await.body;
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        for line in [
+            "larder_cache_hits_total{cache=\"default\",tier=\"default.memory\"} 1",
+            "larder_cache_tier_misses_total{cache=\"default\",tier=\"default.redis\"} 1",
+            "larder_cache_tier_owed_keys{cache=\"default\",tier=\"default.redis\"} 6",
+            "larder_cache_guard_open{tier=\"default.redis\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        assert!(
+            text.contains("larder_cache_tier_breaker{cache=\"default\",tier=\"default.redis\"}")
+        );
+
+        server.resume().unwrap();
+        for turn in 0.. {
+            daemon.call(Call::get("/v1/cache/default/none")).await;
+            let (_, far) = tiers().await;
+            if far["breaker"]["state"] == "closed" {
+                break;
+            }
+            assert!(turn < 200, "the breaker stays open: {far}");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     });

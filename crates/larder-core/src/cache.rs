@@ -307,25 +307,6 @@ impl DeleteStatus {
     }
 }
 
-/// How full a tier is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TierUsage {
-    /// Entries held, expired ones that were not yet dropped included.
-    pub entries: u64,
-    /// Their weight in bytes.
-    pub bytes: u64,
-    /// The bound on `bytes`; `None` when the backend sets its own.
-    pub capacity: Option<u64>,
-}
-
-impl TierUsage {
-    /// The usage of a tier.
-    pub const fn new(entries: u64, bytes: u64, capacity: Option<u64>) -> Self {
-        Self { entries, bytes, capacity }
-    }
-}
-
 /// Why a cache tier failed. A miss is not a failure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -484,7 +465,15 @@ pub trait Tier<V>: fmt::Debug + Send + Sync + 'static {
 
     /// How full the tier is, as far as it knows without asking anyone; `None` if it does not.
     fn usage(&self) -> Option<TierUsage>;
+
+    /// What this tier has done, or each of the tiers inside it, the nearest first: one for every
+    /// [`Source`] that a hit can have. A tier without tiers inside answers with
+    /// [`TierStats::new`].
+    fn tier_stats(&self) -> Vec<TierStats>;
 }
 
+mod stats;
 #[cfg(test)]
 mod tests;
+
+pub use stats::{BreakerState, GuardStats, TierStats, TierUsage};

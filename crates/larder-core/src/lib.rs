@@ -38,8 +38,8 @@ pub mod version;
 
 pub use bus::{Bus, BusError, Subscription, Topic};
 pub use cache::{
-    Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Found, LayerState, Now,
-    Source, Tier, TierUsage, WriteStatus,
+    Age, BreakerState, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Found,
+    GuardStats, LayerState, Now, Source, Tier, TierStats, TierUsage, WriteStatus,
 };
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use consensus::{

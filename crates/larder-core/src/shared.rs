@@ -17,8 +17,8 @@ use crate::bus::{Bus, BusError, Subscription, Topic};
 use crate::{
     CaSResult, CacheError, CacheValue, Condition, Conditions, Consensus, ConsensusError,
     DeleteStatus, Durability, EnumerateHandle, Found, Key, KeyRef, KeyStream, ListingSender, Now,
-    SeqNo, Source, Spool, SpoolError, SpoolId, SpoolSender, SpoolStats, Tier, TierUsage, Timestamp,
-    VersionedData, WriteStatus,
+    SeqNo, Source, Spool, SpoolError, SpoolId, SpoolSender, SpoolStats, Tier, TierStats, TierUsage,
+    Timestamp, VersionedData, WriteStatus,
 };
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -136,6 +136,7 @@ handle! {
         fn conditions/conditions_dyn(&self) -> Conditions;
         fn durability/durability_dyn(&self) -> Durability;
         fn usage/usage_dyn(&self) -> Option<TierUsage>;
+        fn tier_stats/tier_stats_dyn(&self) -> Vec<TierStats>;
     }
 }
 

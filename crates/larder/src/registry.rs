@@ -8,6 +8,8 @@
 //! | `postgres://USER@HOST:PORT/DB` | cache | `schema` (larder), `timeout` (1s), `connections` (8), `max_value` (65MiB) |
 
 use std::sync::OnceLock;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::{
@@ -20,7 +22,7 @@ use crate::address::{Address, AddressError};
 use crate::cache::PostgresCache;
 #[cfg(feature = "redis")]
 use crate::cache::RedisCache;
-use crate::cache::{MemoryCache, Weight};
+use crate::cache::{GuardOptions, MemoryCache, Weight};
 
 /// Opens the spool at `uri`.
 ///
@@ -160,6 +162,41 @@ pub fn check_cache(uri: &str) -> Result<(), OpenError> {
         "postgres" | "postgresql" => Ok(PostgresCache::builder(uri).map(drop)?),
         _ => Err(unknown_scheme(&address, "cache", CACHES)),
     }
+}
+
+/// How a guard of the cache tier at `uri` should be set: the defaults, with time limits that are longer
+/// than those of the address, which know better what was sent. `None` for a tier in this process,
+/// which needs none.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// assert_eq!(larder::registry::guard_options("memory:")?, None);
+/// # #[cfg(feature = "redis")] {
+/// let options = larder::registry::guard_options("redis://cache:6379/0?timeout=100ms")?;
+/// assert!(options.is_some_and(|options| options.read_limit > Duration::from_millis(100)));
+/// # }
+/// # Ok::<_, larder::registry::OpenError>(())
+/// ```
+///
+/// # Errors
+/// As [`check_cache`].
+pub fn guard_options(uri: &str) -> Result<Option<GuardOptions>, OpenError> {
+    check_cache(uri)?;
+    match uri.parse::<Address>()?.scheme() {
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => Ok(Some(beyond(RedisCache::builder(uri)?.call_limit()))),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Some(beyond(PostgresCache::builder(uri)?.call_limit()))),
+        _ => Ok(None),
+    }
+}
+
+/// A guard of a tier whose calls end by themselves after `limit`.
+#[cfg(any(feature = "redis", feature = "postgres"))]
+fn beyond(limit: Duration) -> GuardOptions {
+    let limit = limit.saturating_add(limit / 4).saturating_add(Duration::from_millis(100));
+    GuardOptions::new().read_limit(limit).write_limit(limit)
 }
 
 /// Opens the cache tier at `uri` for values of any type, which only memory can hold.

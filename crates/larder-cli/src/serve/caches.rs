@@ -1,9 +1,9 @@
 //! From the config of a cache to a cache.
 
 use bytes::Bytes;
-use larder::SharedTier;
-use larder::cache::{Cache, Encoded, RawCodec, Schema, Tagged, TaggedCodec, Tiered};
+use larder::cache::{Cache, Encoded, Guarded, RawCodec, Schema, Tagged, TaggedCodec, Tiered};
 use larder::compose::BoundedOffload;
+use larder::{SharedTier, Tier};
 
 use super::config::CacheConfig;
 use crate::exit::Exit;
@@ -36,7 +36,7 @@ pub(crate) fn open(
     Ok(Cache::builder(tier).name(name).build())
 }
 
-/// A tier of the cache `name`. A server that cannot be reached now is not waited for: the daemon
+/// A tier of the cache `name`; behind a network with a circuit breaker. A server that cannot be reached now is not waited for: the daemon
 /// starts and serves without it, as it does when the server goes away later.
 fn tier(name: &str, uri: &str, config: &CacheConfig) -> Result<SharedTier<Tagged<Bytes>>, Exit> {
     if let Some(typed) = larder::registry::open_typed_cache(uri)? {
@@ -49,5 +49,10 @@ fn tier(name: &str, uri: &str, config: &CacheConfig) -> Result<SharedTier<Tagged
     if let Some(bytes) = config.compress_from {
         records = records.compress_from(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
-    Ok(SharedTier::new(records))
+    let options = larder::registry::guard_options(uri)?.filter(|_| config.breaker);
+    let Some(options) = options else { return Ok(SharedTier::new(records)) };
+    let options = options.pause(config.breaker_pause).pause_max(config.breaker_pause_max);
+    // Two caches may have tiers of the same label: their breakers must not share a gauge.
+    let label = format!("{name}.{}", Tier::<Tagged<Bytes>>::label(&records));
+    Ok(SharedTier::new(Guarded::builder(records).options(options).label(label).build()))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use larder::Address;
 use larder::address::parse_bytes;
-use larder::cache::AnyCompressor;
+use larder::cache::{AnyCompressor, GuardOptions};
 use larder::compose::{AnyReadPolicy, AnyWritePolicy, RefillPolicy};
 use larder::registry::{OpenError, check_cache, check_consensus, check_spool};
 use serde::de::Error as _;
@@ -65,7 +65,7 @@ pub(crate) struct Limits {
 }
 
 /// A cache: one tier, or two.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct CacheConfig {
     pub(crate) l1: Option<Uri>,
@@ -82,6 +82,14 @@ pub(crate) struct CacheConfig {
     /// The smallest value that is compressed; its own default when it is not there.
     #[serde(deserialize_with = "some_bytes")]
     pub(crate) compress_from: Option<u64>,
+    /// Whether a tier behind a network that keeps failing is left alone for a while.
+    pub(crate) breaker: bool,
+    /// For how long at first.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) breaker_pause: Duration,
+    /// For how long at most.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) breaker_pause_max: Duration,
 }
 
 /// A spool.
@@ -159,6 +167,12 @@ impl Config {
             let problem = "this release has no tiered spools: leave it out";
             return Err(Exit::usage(format!("spool.{}.l2: {problem}", name.0)));
         }
+        for (name, cache) in &self.cache {
+            if cache.breaker_pause > cache.breaker_pause_max {
+                let problem = "is longer than breaker_pause_max";
+                return Err(Exit::usage(format!("cache.{}.breaker_pause: {problem}", name.0)));
+            }
+        }
         self.check_addresses()?;
         let default = || Name(DEFAULT.to_owned());
         if self.cache.is_empty() {
@@ -195,6 +209,24 @@ impl Default for Config {
             cache: BTreeMap::new(),
             spool: BTreeMap::new(),
             consensus: ConsensusConfig::default(),
+        }
+    }
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        let guard = GuardOptions::new();
+        Self {
+            l1: None,
+            l2: None,
+            read: AnyReadPolicy::default(),
+            write: AnyWritePolicy::default(),
+            refill: Refill::default(),
+            compress: AnyCompressor::default(),
+            compress_from: None,
+            breaker: true,
+            breaker_pause: guard.pause,
+            breaker_pause_max: guard.pause_max,
         }
     }
 }

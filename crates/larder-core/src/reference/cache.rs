@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
     Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found, Key,
-    KeyRef, Now, SharedClock, Source, Tier, TierUsage, WriteStatus,
+    KeyRef, Now, SharedClock, Source, Tier, TierStats, TierUsage, WriteStatus,
 };
 
 /// A cache tier that never forgets before the expiry: the model for tests.
@@ -153,5 +153,9 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> for ReferenceTier<V> {
     fn usage(&self) -> Option<TierUsage> {
         let entries = self.lock().len();
         Some(TierUsage::new(u64::try_from(entries).unwrap_or(u64::MAX), 0, None))
+    }
+
+    fn tier_stats(&self) -> Vec<TierStats> {
+        vec![TierStats::new(self.label.clone(), Tier::<V>::usage(self))]
     }
 }

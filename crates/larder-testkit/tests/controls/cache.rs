@@ -4,7 +4,7 @@ use bytes::Bytes;
 use larder_core::reference::ReferenceTier;
 use larder_core::{
     BoxError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found, Key,
-    KeyRef, ManualClock, Now, SharedTier, Source, Tier, TierUsage, WriteStatus,
+    KeyRef, ManualClock, Now, SharedTier, Source, Tier, TierStats, TierUsage, WriteStatus,
 };
 use larder_testkit::{Need, Place, Subject};
 
@@ -25,6 +25,7 @@ enum Defect {
     StoresWhatIsDead,
     ForgetsWhatIsNewer,
     ForgetsOneByOneOnly,
+    ListsOtherTiers,
 }
 
 struct Defective {
@@ -176,6 +177,16 @@ impl Tier<Bytes> for Defective {
     fn usage(&self) -> Option<TierUsage> {
         self.inner.usage()
     }
+
+    fn tier_stats(&self) -> Vec<TierStats> {
+        let mut tiers = self.inner.tier_stats();
+        if self.defect == Defect::ListsOtherTiers {
+            for tier in &mut tiers {
+                tier.source = tier.source.below(true);
+            }
+        }
+        tiers
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,6 +198,7 @@ async fn without_a_defect_every_law_is_kept() {
 async fn every_defect_is_caught_by_the_law_for_it() {
     let caught = [
         (Defect::LivesTooLong, "a_value_expires_to_the_millisecond"),
+        (Defect::ListsOtherTiers, "the_statistics_list_where_hits_come_from"),
         (Defect::KeepsTheOldLife, "a_write_without_an_expiry_clears_the_old_one"),
         (Defect::IgnoresConditions, "if_newer_than_lets_only_newer_writes_through"),
         (Defect::IgnoresConditions, "racing_versions_end_with_the_highest"),

@@ -5,8 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use larder_core::{
     Age, BackendError, BoxError, CacheError, CacheValue, Condition, Conditions, DeleteStatus,
-    Durability, Effect, Found, Key, KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierUsage,
-    WriteStatus,
+    Durability, Effect, Found, Key, KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierStats,
+    TierUsage, WriteStatus,
 };
 use metrics::{Counter, counter};
 
@@ -368,6 +368,10 @@ where
 
     fn usage(&self) -> Option<TierUsage> {
         self.store.usage()
+    }
+
+    fn tier_stats(&self) -> Vec<TierStats> {
+        self.store.tier_stats()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use larder_core::{
     Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found, Key,
-    KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierUsage, WriteStatus,
+    KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierStats, TierUsage, WriteStatus,
 };
 use metrics::{Counter, counter};
 use quick_cache::sync::Cache as Entries;
@@ -320,6 +320,10 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> for MemoryCache<V> {
     fn usage(&self) -> Option<TierUsage> {
         let entries = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
         Some(TierUsage::new(entries, self.entries.weight(), Some(self.entries.capacity())))
+    }
+
+    fn tier_stats(&self) -> Vec<TierStats> {
+        vec![TierStats::new(self.label.clone(), Tier::<V>::usage(self))]
     }
 }
 

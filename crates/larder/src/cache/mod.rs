@@ -40,7 +40,7 @@ pub use encoded::{
     Schema, SchemaError, UnknownCompressor,
 };
 pub use face::{Absent, Cache, CacheBuilder, CacheStats, Hit, Lookup, PutOptions};
-pub use guarded::{BreakerState, GuardError, GuardOptions, GuardStats, Guarded, GuardedBuilder};
+pub use guarded::{GuardError, GuardOptions, Guarded, GuardedBuilder};
 pub use larder_core::cache::*;
 pub use load::{LoadError, LoadOptions, Loaded};
 pub use memory::{MemoryCache, MemoryCacheBuilder};

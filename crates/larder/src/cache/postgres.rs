@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use larder_core::{
     Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found, Key,
-    KeyRef, Now, SharedClock, Source, Tier, TierUsage, Timestamp, Version, WriteStatus,
+    KeyRef, Now, SharedClock, Source, Tier, TierStats, TierUsage, Timestamp, Version, WriteStatus,
 };
 use metrics::{Counter, counter};
 use tokio_postgres::Row;
@@ -347,6 +347,10 @@ impl Tier<Bytes> for PostgresCache {
     /// Only the server knows, and it is shared.
     fn usage(&self) -> Option<TierUsage> {
         None
+    }
+
+    fn tier_stats(&self) -> Vec<TierStats> {
+        vec![TierStats::new(Tier::label(self), None)]
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_core::{
     Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Effect, Found,
-    Key, KeyRef, Now, SharedClock, Source, Tier, TierUsage, WriteStatus,
+    Key, KeyRef, Now, SharedClock, Source, Tier, TierStats, TierUsage, WriteStatus,
 };
 use metrics::{Counter, counter};
 use redis::{Cmd, Value};
@@ -366,6 +366,10 @@ impl Tier<Bytes> for RedisCache {
     /// Only the server knows, and it is shared.
     fn usage(&self) -> Option<TierUsage> {
         None
+    }
+
+    fn tier_stats(&self) -> Vec<TierStats> {
+        vec![TierStats::new(self.label.clone(), None)]
     }
 }
 

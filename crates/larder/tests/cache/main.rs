@@ -13,4 +13,5 @@ mod memory;
 mod model;
 mod order;
 mod scripted;
+mod stats;
 mod tiered;

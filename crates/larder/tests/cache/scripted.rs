@@ -8,7 +8,7 @@ use bytes::Bytes;
 use larder_core::reference::ReferenceTier;
 use larder_core::{
     BackendError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found,
-    Key, KeyRef, ManualClock, Now, Source, Tier, TierUsage, Version, WriteStatus,
+    Key, KeyRef, ManualClock, Now, Source, Tier, TierStats, TierUsage, Version, WriteStatus,
 };
 use tokio::sync::oneshot;
 
@@ -265,5 +265,9 @@ impl Tier<Bytes> for Scripted {
 
     fn usage(&self) -> Option<TierUsage> {
         self.inner.usage()
+    }
+
+    fn tier_stats(&self) -> Vec<TierStats> {
+        self.inner.tier_stats()
     }
 }

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use larder::cache::CacheStats;
+use larder::cache::{BreakerState, CacheStats, TierStats};
 use larder::error::chain;
 use larder::{Consensus, Spool};
 use serde_json::{Map, Value, json};
@@ -106,10 +106,41 @@ async fn measure(app: &App) {
         }
     }
     for (name, cache) in &app.caches {
-        let Some(usage) = cache.stats().usage else { continue };
-        let labels = [("cache", name.clone())];
-        metrics::gauge!("larder_cache_entries", &labels).set(float(usage.entries));
-        metrics::gauge!("larder_cache_bytes", &labels).set(float(usage.bytes));
+        let stats = cache.stats();
+        if let Some(usage) = stats.usage {
+            let labels = [("cache", name.clone())];
+            metrics::gauge!("larder_cache_entries", &labels).set(float(usage.entries));
+            metrics::gauge!("larder_cache_bytes", &labels).set(float(usage.bytes));
+        }
+        stats.tiers.into_iter().for_each(|tier| measure_tier(name, tier));
+    }
+}
+
+/// The numbers of one tier of a cache. What it has answered is counted where that happens.
+fn measure_tier(cache: &str, tier: TierStats) {
+    let labels = [("cache", cache.to_owned()), ("tier", tier.path)];
+    for (counter, count) in [
+        ("larder_cache_tier_stale_hits_total", tier.stale_hits),
+        ("larder_cache_tier_misses_total", tier.misses),
+        ("larder_cache_tier_errors_total", tier.errors),
+        ("larder_cache_tier_refills_total", tier.refills),
+    ] {
+        metrics::counter!(counter, &labels).absolute(count);
+    }
+    metrics::gauge!("larder_cache_tier_owed_keys", &labels).set(float(tier.owed_keys));
+    metrics::gauge!("larder_cache_tier_owes_all", &labels).set(f64::from(u8::from(tier.owes_all)));
+    if let Some(guard) = tier.guard {
+        // 0 is closed, 1 half-open, 2 open.
+        let level = match guard.state {
+            BreakerState::Closed => 0.0,
+            BreakerState::HalfOpen => 1.0,
+            _ => 2.0,
+        };
+        metrics::gauge!("larder_cache_tier_breaker", &labels).set(level);
+    }
+    if let Some(usage) = tier.usage {
+        metrics::gauge!("larder_cache_tier_entries", &labels).set(float(usage.entries));
+        metrics::gauge!("larder_cache_tier_bytes", &labels).set(float(usage.bytes));
     }
 }
 
@@ -121,7 +152,29 @@ fn cache_object(stats: &CacheStats) -> Value {
         "capacity": usage.and_then(|usage| usage.capacity),
         "hits": stats.hits, "stale_hits": stats.stale_hits, "misses": stats.misses,
         "invalidated": stats.invalidated, "puts": stats.puts, "removes": stats.removes,
-        "errors": stats.errors,
+        "errors": stats.errors, "loads": stats.loads, "load_errors": stats.load_errors,
+        "tiers": stats.tiers.iter().map(tier_object).collect::<Vec<_>>(),
+    })
+}
+
+fn tier_object(tier: &TierStats) -> Value {
+    let guard = tier.guard.map(|guard| {
+        json!({
+            "state": guard.state.as_str(),
+            "retry_in_ms": guard.retry_in.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            "opened": guard.opened, "timeouts": guard.timeouts,
+            "failures": guard.failures, "refused": guard.refused,
+        })
+    });
+    json!({
+        "tier": tier.path,
+        "hits": tier.hits, "stale_hits": tier.stale_hits, "misses": tier.misses,
+        "errors": tier.errors, "refills": tier.refills,
+        "owed_keys": tier.owed_keys, "owes_all": tier.owes_all,
+        "breaker": guard,
+        "entries": tier.usage.map(|usage| usage.entries),
+        "bytes": tier.usage.map(|usage| usage.bytes),
+        "capacity": tier.usage.and_then(|usage| usage.capacity),
     })
 }
 

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use larder_core::key::KEY_BYTES_MAX;
 use larder_core::{CacheValue, Condition, Key, Tier};
@@ -24,6 +26,8 @@ laws! { Store, "values and keys";
     the_printed_form_shows_no_keys_and_values;
     /// A tier has a label, and names the leaf that answered.
     a_hit_names_its_source;
+    /// The statistics list every tier inside once, by the way and the name that its hits have.
+    the_statistics_list_where_hits_come_from;
     /// `clear` removes every key, and the tier goes on.
     clear_removes_every_key [Exclusive];
     /// Values that are read are shared: a later write does not change what a reader holds.
@@ -130,6 +134,21 @@ async fn a_hit_names_its_source(stage: &Stage<Store>) -> Verdict {
         if found.source.step().is_none() {
             ensure_eq!(named, tier.label(), "the name of a tier that answered itself");
         }
+    }
+    Ok(())
+}
+
+async fn the_statistics_list_where_hits_come_from(stage: &Stage<Store>) -> Verdict {
+    let (tier, key) = (stage.open().await?, key(stage, "stats")?);
+    put(&tier, &key, text("x")).await?;
+    let tiers = tier.tier_stats();
+    let ways: HashSet<_> = tiers.iter().map(|tier| tier.source).collect();
+    ensure_eq!(ways.len(), tiers.len(), "the number of ways to as many tiers");
+    for listed in &tiers {
+        ensure_eq!(tier.describe(listed.source), listed.path, "the name of a tier that is listed");
+    }
+    if let Some(found) = tier.read(key.as_ref()).await? {
+        ensure!(ways.contains(&found.source), "a hit came from a tier that is not listed");
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use larder_core::{
     Age, CacheError, CacheValue, Condition, DeleteStatus, Found, HybridClock, KeyRef, Now,
-    SharedClock, SharedTier, Source, Tier as _, TierUsage, Timestamp, Version, WriteStatus,
+    SharedClock, SharedTier, Source, Tier as _, TierStats, TierUsage, Timestamp, Version,
+    WriteStatus,
 };
 use tokio::sync::Semaphore;
 
@@ -107,7 +108,7 @@ struct Inner<V> {
 }
 
 /// What a cache has done since it was made, and how full it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
     /// Gets that found a value, stale ones included.
@@ -140,6 +141,9 @@ pub struct CacheStats {
     pub superseded_loads: u64,
     /// How full the tiers are, as far as they know.
     pub usage: Option<TierUsage>,
+    /// Its tiers, the nearest first. A negative entry is no hit of one; a cache without tiers inside
+    /// is its own only tier.
+    pub tiers: Vec<TierStats>,
 }
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
@@ -273,7 +277,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
 
     /// What it has done so far, and how full it is.
     pub fn stats(&self) -> CacheStats {
-        self.0.tally.stats(self.0.tier.usage())
+        self.0.tally.stats(self.0.tier.usage(), self.0.tier.tier_stats())
     }
 
     /// What a tier in memory has at hand, counted. Asked first, and not only by tiers of tiers: it

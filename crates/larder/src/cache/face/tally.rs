@@ -3,20 +3,25 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder_core::{Age, Source, TierUsage};
-use metrics::{Counter, counter};
+use larder_core::{Age, Source, TierStats, TierUsage};
+use metrics::counter;
 
 use super::super::load::LoadError;
 use super::super::tallied::Tallied;
 use super::{CacheStats, Entry};
 
+/// What one tier has answered.
+struct Answers {
+    hits: Tallied,
+    stale: AtomicU64,
+}
+
 /// Counts what a cache does. Counting allocates only at the first hit of a tier.
 pub(super) struct Tally {
     name: String,
-    hits: AtomicU64,
     /// The tiers that have answered so far; nobody nests more than a few.
-    tiers: [OnceLock<(Source, Counter)>; 8],
-    other_tiers: Counter,
+    tiers: [OnceLock<(Source, Answers)>; 8],
+    other_tiers: Answers,
     stale_hits: Tallied,
     negative_hits: Tallied,
     pub(super) misses: Tallied,
@@ -37,9 +42,8 @@ impl Tally {
         let of = |metric: &'static str| Tallied::new(counter!(metric, "cache" => name.to_owned()));
         Self {
             name: name.to_owned(),
-            hits: AtomicU64::new(0),
             tiers: Default::default(),
-            other_tiers: hits_of(name, String::from("other")),
+            other_tiers: answers_of(name, String::from("other")),
             stale_hits: of("larder_cache_stale_hits_total"),
             negative_hits: of("larder_cache_negative_hits_total"),
             misses: of("larder_cache_misses_total"),
@@ -57,16 +61,20 @@ impl Tally {
     }
 
     pub(super) fn found<V>(&self, entry: &Entry<V>, describe: impl Fn(Source) -> String) {
+        let stale = entry.age == Age::Stale;
         match (&entry.data, entry.source) {
             (None, _) => self.negative_hits.increment(),
             (Some(_), Some(source)) => {
-                self.hits.fetch_add(1, Ordering::Relaxed);
-                self.tier(source, describe).increment(1);
+                let answers = self.tier(source, describe);
+                answers.hits.increment();
+                if stale {
+                    answers.stale.fetch_add(1, Ordering::Relaxed);
+                }
             }
             // It was loaded, and its look-up counted before.
             (Some(_), None) => {}
         }
-        if entry.age == Age::Stale {
+        if stale {
             self.stale_hits.increment();
         }
     }
@@ -78,20 +86,34 @@ impl Tally {
             .increment(1);
     }
 
-    fn tier(&self, source: Source, describe: impl Fn(Source) -> String) -> &Counter {
+    fn tier(&self, source: Source, describe: impl Fn(Source) -> String) -> &Answers {
         for slot in &self.tiers {
-            let (known, counter) =
-                slot.get_or_init(|| (source, hits_of(&self.name, describe(source))));
+            let (known, answers) =
+                slot.get_or_init(|| (source, answers_of(&self.name, describe(source))));
             if *known == source {
-                return counter;
+                return answers;
             }
         }
         &self.other_tiers
     }
 
-    pub(super) fn stats(&self, usage: Option<TierUsage>) -> CacheStats {
+    /// The statistics of the cache, with what its tiers say of themselves.
+    pub(super) fn stats(&self, usage: Option<TierUsage>, mut tiers: Vec<TierStats>) -> CacheStats {
+        let answered = || self.tiers.iter().filter_map(OnceLock::get);
+        for tier in &mut tiers {
+            if let Some((_, answers)) = answered().find(|(source, _)| *source == tier.source) {
+                tier.hits = answers.hits.get();
+                tier.stale_hits = answers.stale.load(Ordering::Relaxed);
+            }
+        }
+        if let [sole] = &mut tiers[..] {
+            // Nothing above it tells the two apart.
+            sole.misses = self.misses.get();
+            sole.errors = self.errors.get();
+        }
+        let hits = answered().map(|(_, answers)| answers).chain([&self.other_tiers]);
         CacheStats {
-            hits: self.hits.load(Ordering::Relaxed),
+            hits: hits.map(|answers| answers.hits.get()).sum(),
             stale_hits: self.stale_hits.get(),
             negative_hits: self.negative_hits.get(),
             misses: self.misses.get(),
@@ -106,10 +128,12 @@ impl Tally {
             stale_served: self.stale_served.get(),
             superseded_loads: self.superseded_loads.get(),
             usage,
+            tiers,
         }
     }
 }
 
-fn hits_of(cache: &str, tier: String) -> Counter {
-    counter!("larder_cache_hits_total", "cache" => cache.to_owned(), "tier" => tier)
+fn answers_of(cache: &str, tier: String) -> Answers {
+    let hits = counter!("larder_cache_hits_total", "cache" => cache.to_owned(), "tier" => tier);
+    Answers { hits: Tallied::new(hits), stale: AtomicU64::new(0) }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use larder_core::SharedClock;
+use larder_core::{BreakerState, SharedClock};
 
 use super::GuardOptions;
 use crate::cache::load::Jitter;
@@ -43,29 +43,6 @@ struct Window {
     failures: u64,
     /// What was heard before it began.
     before: u64,
-}
-
-/// Whether calls reach the tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum BreakerState {
-    /// They do.
-    Closed,
-    /// They do not: too many have failed.
-    Open,
-    /// The next one does, or one does now, and what becomes of it decides.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// The word used on the wire: `closed`, `open` or `half-open`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-        }
-    }
 }
 
 /// What a call tells about the tier.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use larder_core::clock::random_u64;
 use larder_core::{
-    CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Effect, Found, Key,
-    KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierUsage, WriteStatus,
+    CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Effect, Found,
+    GuardStats, Key, KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierStats, TierUsage,
+    WriteStatus,
 };
 use metrics::{Gauge, counter, gauge};
 use tokio::time::timeout;
@@ -18,7 +19,6 @@ mod breaker;
 mod error;
 mod options;
 
-pub use breaker::BreakerState;
 use breaker::{Breaker, Refusal, Turn, Verdict};
 pub use error::GuardError;
 pub use options::GuardOptions;
@@ -130,24 +130,6 @@ impl Limits {
     }
 }
 
-/// What a guard has done since it was made, and what it lets through now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GuardStats {
-    /// Whether calls reach the tier.
-    pub state: BreakerState,
-    /// While open: when the next call is let through.
-    pub retry_in: Option<Duration>,
-    /// How often the breaker has opened; a probe that fails does not count again.
-    pub opened: u64,
-    /// Calls that got no answer in time.
-    pub timeouts: u64,
-    /// Calls that failed, those without an answer in time included.
-    pub failures: u64,
-    /// Calls that were not made.
-    pub refused: u64,
-}
-
 /// The settings of a [`Guarded`] tier.
 #[derive(Debug)]
 pub struct GuardedBuilder<T> {
@@ -159,6 +141,14 @@ pub struct GuardedBuilder<T> {
 }
 
 impl<T> GuardedBuilder<T> {
+    /// The name in metrics, events and errors. Default: the label of the tier. Two guards of one name
+    /// share their metrics.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = label.into();
+        self
+    }
+
     /// Limits and breaker. Default: [`GuardOptions::new`].
     #[must_use]
     pub fn options(mut self, options: GuardOptions) -> Self {
@@ -395,6 +385,14 @@ where
 
     fn usage(&self) -> Option<TierUsage> {
         self.inner.usage()
+    }
+
+    fn tier_stats(&self) -> Vec<TierStats> {
+        let mut tiers = self.inner.tier_stats();
+        for tier in &mut tiers {
+            tier.guard = Some(self.stats());
+        }
+        tiers
     }
 }
 

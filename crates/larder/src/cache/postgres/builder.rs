@@ -61,6 +61,11 @@ impl PostgresCacheBuilder {
         })
     }
 
+    /// The time limit of every call.
+    pub(crate) const fn call_limit(&self) -> Duration {
+        self.limits.timeout
+    }
+
     /// The name in metrics and source paths. Default: `postgres`.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {

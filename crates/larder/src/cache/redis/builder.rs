@@ -76,6 +76,11 @@ impl RedisCacheBuilder {
 
     const TIMEOUT_MAX: Duration = Duration::from_hours(1);
 
+    /// The time limit of every call.
+    pub(crate) const fn call_limit(&self) -> Duration {
+        self.timeout
+    }
+
     /// The name in metrics and source paths. Default: `redis`.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {

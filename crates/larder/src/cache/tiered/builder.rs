@@ -9,6 +9,7 @@ use metrics::counter;
 use super::debts::Debts;
 use super::layer::Layer;
 use super::order::Order;
+use super::tally::LayerTally;
 use super::{RefillCounters, Tiered};
 use crate::compose::{
     AnyOffload, CompositionLayer, Observer, OnLayerError, OptimisticParallelWritePolicy,
@@ -150,12 +151,14 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
                 tier: l1,
                 which: CompositionLayer::L1,
                 debts: debts(CompositionLayer::L1),
+                tally: LayerTally::new(&label, CompositionLayer::L1),
                 ttl_max: l1_ttl_max,
             }),
             l2: Arc::new(Layer {
                 tier: l2,
                 which: CompositionLayer::L2,
                 debts: debts(CompositionLayer::L2),
+                tally: LayerTally::new(&label, CompositionLayer::L2),
                 ttl_max: None,
             }),
             read,

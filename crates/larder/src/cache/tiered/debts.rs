@@ -78,6 +78,12 @@ impl Debts {
         }
     }
 
+    /// How many keys are owed; `None` when the layer as a whole counts as empty.
+    pub(super) fn owed_keys(&self) -> Option<u64> {
+        let count = self.count.load(Ordering::Relaxed);
+        (count != WHOLE).then(|| u64::try_from(count).unwrap_or(u64::MAX))
+    }
+
     /// Whether the layer counts as not holding `key`.
     pub(super) fn owes(&self, key: KeyRef<'_>) -> bool {
         match self.count.load(Ordering::SeqCst) {

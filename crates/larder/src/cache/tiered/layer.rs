@@ -12,6 +12,7 @@ use tokio::sync::MutexGuard;
 
 use super::debts::{Debts, Missed, Owed};
 use super::order::{Landed, Order, Pass};
+use super::tally::LayerTally;
 use crate::compose::{CompositionLayer, LayerCall};
 
 /// A layer with what it owes.
@@ -20,6 +21,7 @@ pub(super) struct Layer<L> {
     pub(super) tier: L,
     pub(super) which: CompositionLayer,
     pub(super) debts: Arc<Debts>,
+    pub(super) tally: LayerTally,
     /// How long a copy may live here at most.
     pub(super) ttl_max: Option<Duration>,
 }
@@ -65,8 +67,9 @@ where
         match &self.known {
             Known::Said(said) => Ok(said.clone()),
             Known::Ask => {
-                let found = self.layer.tier.read(self.key).await?;
-                Ok(found.map(|found| self.layer.above(found)))
+                let found = self.layer.tier.read(self.key).await;
+                self.layer.tally.heard(&found);
+                Ok(found?.map(|found| self.layer.above(found)))
             }
         }
     }

@@ -26,13 +26,19 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         let near = self.l1.tier.read_many(keys).await;
         let (mut near, near_error) = match near {
             Ok(found) => (found, None),
-            Err(error) => (keys.iter().map(|_| None).collect(), Some(error)),
+            Err(error) => {
+                self.l1.tally.failed();
+                (keys.iter().map(|_| None).collect(), Some(error))
+            }
         };
         near.resize_with(keys.len(), || None);
         let mut open = Vec::new();
         for (at, (owed, found)) in owed.into_iter().zip(&mut near).enumerate() {
             *found = found.take().filter(|_| !owed).map(|found| self.l1.above(found));
             if !found.as_ref().is_some_and(|found| self.decides(found)) {
+                if found.is_none() && near_error.is_none() {
+                    self.l1.tally.missed();
+                }
                 open.push(at);
             }
         }
@@ -41,6 +47,12 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         let wanted: Vec<_> = asked.iter().map(|at| keys[*at]).collect();
         let far =
             if wanted.is_empty() { Ok(Vec::new()) } else { self.l2.tier.read_many(&wanted).await };
+        match &far {
+            Ok(far) => {
+                far.iter().filter(|found| found.is_none()).for_each(|_| self.l2.tally.missed());
+            }
+            Err(_) => self.l2.tally.failed(),
+        }
         // Whether a key would be told as missing on the word of a layer that was not heard.
         let near_lacks = asked.iter().any(|at| near[*at].is_none());
         let far_lacks = asked.len() < open.len()

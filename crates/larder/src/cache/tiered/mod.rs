@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join;
 use larder_core::{
     Age, BackendError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability,
-    Failure as _, Found, Key, KeyRef, Now, SharedClock, Source, Tier, TierUsage, WriteStatus,
+    Failure as _, Found, Key, KeyRef, Now, SharedClock, Source, Tier, TierStats, TierUsage,
+    WriteStatus,
 };
 use metrics::Counter;
 
@@ -17,6 +18,7 @@ mod forget;
 mod layer;
 mod many;
 mod order;
+mod tally;
 mod write;
 
 pub use builder::TieredBuilder;
@@ -55,7 +57,8 @@ use crate::compose::{
 /// - durability: with a write policy that needs both layers the better of the two, otherwise the
 ///   worse one;
 /// - conditions: those that both layers can decide;
-/// - metrics: those of [`Observer`], and `larder_cache_refills_total` with the labels `composition`
+/// - metrics: those of [`Observer`], `larder_cache_layer_misses_total` with the labels `composition` and
+///   `layer`, and `larder_cache_refills_total` with the labels `composition`
 ///   and `outcome` (`done`, `not-newer`, `superseded`, `failed`).
 ///
 /// # Cancel safety
@@ -221,6 +224,7 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         match self.l1.tier.write(key, value, condition).await {
             Ok(WriteStatus { applied: true, .. }) => {
                 self.l1.debts.pay(key, landing.number());
+                self.l1.tally.refilled();
                 self.refills.done.increment(1);
             }
             Ok(_) => self.refills.not_newer.increment(1),
@@ -276,6 +280,9 @@ where
             Ok(found) => return Ok(Some(found)),
             Err(known) => known,
         };
+        if matches!(near, Known::Said(None)) {
+            self.l1.tally.missed();
+        }
         let token = self.order.token(key);
         let read = self
             .read
@@ -424,6 +431,13 @@ where
             (Some(one), None) | (None, Some(one)) => Some(one),
             (None, None) => None,
         }
+    }
+
+    fn tier_stats(&self) -> Vec<TierStats> {
+        let name = self.observer.name();
+        let (l1, l2) = (&self.l1, &self.l2);
+        let near = l1.tally.above(l1.tier.tier_stats(), name, false, &l1.debts);
+        near.chain(l2.tally.above(l2.tier.tier_stats(), name, true, &l2.debts)).collect()
     }
 }
 

@@ -30,6 +30,7 @@ impl Bench {
             tier: MemoryCache::builder(1 << 20).build(),
             which: CompositionLayer::L2,
             debts: debts("l2"),
+            tally: LayerTally::new("t", CompositionLayer::L2),
             ttl_max: None,
         };
         let clock = ManualClock::default().shared();
