@@ -14,6 +14,7 @@ mod bench;
 mod child;
 mod clients;
 mod error;
+mod page_cache;
 mod payload;
 mod plan;
 mod report;

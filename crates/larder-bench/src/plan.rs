@@ -167,7 +167,7 @@ impl Plan {
             garbage_bytes: 1 << 30,
             steady_bytes: 256 << 20,
             recycled_bytes: 2 << 30,
-            raw_bytes: 1 << 30,
+            raw_bytes: 2 << 30,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a caller hands in: puts and deletes that happen together or not at all.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::crc32c;
 use crate::record::{Header, Kind, frame_len};
@@ -44,11 +45,14 @@ pub enum Durability {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    pub(crate) ops: Vec<Op>,
+    pub(crate) ops: Ops,
     bytes: u64,
     payload_max: u64,
     puts: u64,
 }
+
+/// Most batches hold one operation: that costs no allocation, which the committer would have to free.
+pub(crate) type Ops = SmallVec<[Op; 1]>;
 
 /// One operation of a batch.
 #[derive(Clone, Debug)]

@@ -21,6 +21,13 @@ impl Permit {
         self.bytes
     }
 
+    /// Gives both back together.
+    pub(crate) fn join(&mut self, mut other: Self) {
+        if Arc::ptr_eq(&self.budget, &other.budget) {
+            self.bytes += std::mem::take(&mut other.bytes);
+        }
+    }
+
     /// Whether it belongs to this budget and covers a batch of `bytes`.
     pub(crate) fn covers(&self, budget: &Arc<Budget>, bytes: u64) -> bool {
         Arc::ptr_eq(&self.budget, budget) && self.bytes >= bytes.min(budget.total)
@@ -29,7 +36,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        if self.bytes > 0 {
+            self.budget.give_back(self.bytes);
+        }
     }
 }
 

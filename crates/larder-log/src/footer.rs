@@ -70,17 +70,16 @@ impl Hints {
     pub(crate) fn push_frame(&mut self, frame: &Frame) {
         match (&frame.body, frame.header.kind) {
             _ if !frame.payload_ok => self.give_up(),
-            (Body::Delete(oldest), _) => {
-                self.push(&frame.header, frame.header_crc, &[(*oldest, 0)]);
-            }
-            (Body::Abort(ranges), _) => self.push(&frame.header, frame.header_crc, ranges),
-            (_, Kind::Put | Kind::Commit) => self.push(&frame.header, frame.header_crc, &[]),
-            _ => self.give_up(),
+            (Body::Delete(oldest), _) => self.push(&frame.header, &[(*oldest, 0)]),
+            (Body::Abort(ranges), _) => self.push(&frame.header, ranges),
+            (_, Kind::Put | Kind::Commit) => self.push(&frame.header, &[]),
+            _ => return self.give_up(),
         }
+        self.cover(&frame.header_crc.to_le_bytes());
     }
 
     /// Adds a frame. `says` is what a delete (its oldest position and nothing) or an abort says.
-    pub(crate) fn push(&mut self, header: &Header, header_crc: u32, says: &[(u64, u64)]) {
+    pub(crate) fn push(&mut self, header: &Header, says: &[(u64, u64)]) {
         if self.broken {
             return;
         }
@@ -120,7 +119,11 @@ impl Hints {
         }
         self.lsn = header.lsn;
         self.frames += 1;
-        self.headers_crc = crc32c::append(self.headers_crc, &header_crc.to_le_bytes());
+    }
+
+    /// Takes the checksums of the headers that were pushed since into the seal's own.
+    pub(crate) fn cover(&mut self, header_crcs: &[u8]) {
+        self.headers_crc = crc32c::append(self.headers_crc, header_crcs);
     }
 
     /// Bytes that the footer takes on disk.

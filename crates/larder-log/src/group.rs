@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use crate::Slot;
 use crate::batch::Op;
 use crate::crc32c;
@@ -27,7 +25,21 @@ const SCRATCH_MAX: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     inline: Vec<u8>,
+    header_crcs: Vec<u8>,
+    effects: Vec<BatchEffect>,
+    changes: Vec<Change>,
     put_here: PutHere,
+}
+
+impl Scratch {
+    /// Takes back what publishing needed.
+    pub(crate) fn keep(&mut self, mut effects: Vec<BatchEffect>, mut changes: Vec<Change>) {
+        effects.clear();
+        effects.shrink_to(SCRATCH_MAX / size_of::<BatchEffect>());
+        changes.clear();
+        changes.shrink_to(SCRATCH_MAX / size_of::<Change>());
+        (self.effects, self.changes) = (effects, changes);
+    }
 }
 
 /// Slots that a group has put.
@@ -35,11 +47,12 @@ type PutHere = HashSet<Slot, rapidhash::fast::RandomState>;
 
 /// A group, encoded for one place in one segment.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct Group<'a> {
     inline: Vec<u8>,
-    parts: Vec<Part>,
+    parts: Vec<Part<'a>>,
     inline_from: usize,
-    headers_crc: u32,
+    /// The checksums of the headers, one after the other.
+    header_crcs: Vec<u8>,
     count: u32,
     place: Place,
     first_lsn: u64,
@@ -81,24 +94,24 @@ pub(crate) enum Change {
 }
 
 #[derive(Debug)]
-enum Part {
+enum Part<'a> {
     Inline(Range<usize>),
-    Payload(Bytes),
+    Payload(&'a [u8]),
 }
 
-impl Group {
+impl<'a> Group<'a> {
     pub(crate) fn new(place: Place, hints: Hints, scratch: Scratch) -> Self {
-        let Scratch { inline, put_here } = scratch;
+        let Scratch { inline, header_crcs, effects, changes, put_here } = scratch;
         Self {
             inline,
             parts: Vec::new(),
             inline_from: 0,
-            headers_crc: 0,
+            header_crcs,
             count: 0,
             place,
             first_lsn: place.lsn,
-            effects: Vec::new(),
-            changes: Vec::new(),
+            effects,
+            changes,
             tombstones: Vec::new(),
             put_bytes: 0,
             hints,
@@ -108,21 +121,23 @@ impl Group {
 
     /// What it held is written: its memory, for the next group.
     pub(crate) fn into_scratch(self) -> Scratch {
-        let Self { mut inline, mut put_here, .. } = self;
-        inline.clear();
-        inline.shrink_to(SCRATCH_MAX);
+        let Self { mut inline, mut header_crcs, mut put_here, .. } = self;
+        let (effects, changes) = (Vec::new(), Vec::new());
+        for bytes in [&mut inline, &mut header_crcs] {
+            bytes.clear();
+            bytes.shrink_to(SCRATCH_MAX);
+        }
         put_here.clear();
         put_here.shrink_to(SCRATCH_MAX / size_of::<Slot>());
-        Scratch { inline, put_here }
+        Scratch { inline, header_crcs, effects, changes, put_here }
     }
 
     /// Adds the frames of all batches. A delete of what is not there, and was not put by an earlier
     /// operation of the group, writes nothing.
-    pub(crate) fn push_batches<'a>(
-        &mut self,
-        batches: impl Iterator<Item = &'a QueuedBatch>,
-        index: &Index,
-    ) {
+    pub(crate) fn push_batches(&mut self, batches: &'a [QueuedBatch], index: &Index) {
+        let ops = batches.iter().map(|batch| batch.ops.len()).sum::<usize>();
+        // A header and a payload each.
+        self.parts.reserve(2 * ops + 1);
         for batch in batches {
             let changes = self.changes.len();
             let mut effect = BatchEffect::default();
@@ -172,10 +187,11 @@ impl Group {
             first_lsn: self.first_lsn,
             durable_lsn,
             count: self.count,
-            headers_crc: self.headers_crc,
+            headers_crc: crc32c::of(&self.header_crcs),
         };
         let payload = commit.encode();
         self.push(&Header::control(Kind::Commit, self.place.lsn, &payload), &payload, &[]);
+        self.hints.cover(&self.header_crcs);
         self.close_inline();
     }
 
@@ -200,7 +216,7 @@ impl Group {
             .collect()
     }
 
-    fn push_put(&mut self, slot: Slot, payload: &Bytes, crc: u32, replaces: bool) -> Location {
+    fn push_put(&mut self, slot: Slot, payload: &'a [u8], crc: u32, replaces: bool) -> Location {
         let flags = if replaces { FLAG_REPLACES } else { 0 };
         let header = Op::put_header(slot, payload.len(), crc, flags, self.place.lsn);
         let location =
@@ -211,7 +227,7 @@ impl Group {
         } else {
             self.push_header(&header, &[]);
             self.close_inline();
-            self.parts.push(Part::Payload(payload.clone()));
+            self.parts.push(Part::Payload(payload));
             let padded = self.inline.len() + padding(payload.len());
             self.inline.resize(padded, 0);
         }
@@ -236,8 +252,8 @@ impl Group {
     fn push_header(&mut self, header: &Header, says: &[(u64, u64)]) {
         let bytes = header.encode(self.place.seed);
         let crc = header_crc(&bytes);
-        self.headers_crc = crc32c::append(self.headers_crc, &crc.to_le_bytes());
-        self.hints.push(header, crc, says);
+        self.header_crcs.extend_from_slice(&crc.to_le_bytes());
+        self.hints.push(header, says);
         self.count += 1;
         self.inline.extend_from_slice(&bytes);
         self.place.offset += header.frame_len();

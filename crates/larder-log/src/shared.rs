@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::batch::{Durability, Op};
+use crate::batch::{Durability, Ops};
 use crate::budget::{Budget, Permit};
 use crate::clock;
 use crate::damage::DamageList;
@@ -20,7 +20,7 @@ use crate::recover::Recovery;
 use crate::recycle::FreeList;
 use crate::segment::{SEGMENT_ID_MAX, Segment};
 use crate::spare::{Need, Spare};
-use crate::ticket::{Ticket, TicketState};
+use crate::ticket::{Answer, Ticket, TicketState};
 use crate::{LogOptions, WriteError};
 
 #[derive(Debug)]
@@ -135,20 +135,13 @@ pub(crate) enum Item {
 
 #[derive(Debug)]
 pub(crate) struct QueuedBatch {
-    pub(crate) ops: Vec<Op>,
+    pub(crate) ops: Ops,
     pub(crate) bytes: u64,
     pub(crate) puts: u64,
     pub(crate) durability: Durability,
-    pub(crate) ticket: Arc<TicketState>,
+    pub(crate) answer: Answer,
     /// Given back when the batch has ended.
-    pub(crate) _permit: Permit,
-}
-
-impl Drop for QueuedBatch {
-    fn drop(&mut self) {
-        // Every way out has answered before; this is for the one that nobody thought of.
-        self.ticket.abandon();
-    }
+    pub(crate) permit: Permit,
 }
 
 /// The manifest in force, and the ids that are in use but not in it.
@@ -322,12 +315,12 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Queues an item; hands it back when nobody would take it. Without `wake` the caller steps the
-    /// committer itself.
-    pub(crate) fn push(&self, item: Item, wake: bool) -> Result<(), Item> {
+    /// Queues an item, or drops it when nobody would take it; says which. Without `wake` the caller
+    /// steps the committer itself.
+    pub(crate) fn push(&self, item: Item, wake: bool) -> bool {
         let mut queue = self.queue();
         if queue.closing || queue.gone {
-            return Err(item);
+            return false;
         }
         if let Item::Batch(batch) = &item {
             queue.bytes += batch.bytes;
@@ -340,7 +333,7 @@ impl Shared {
         if wake {
             self.arrived.notify_one();
         }
-        Ok(())
+        true
     }
 
     /// What the committer's thread does while there is nothing to do.
@@ -401,7 +394,7 @@ impl Shared {
     /// Queues an item that is answered by a ticket alone.
     pub(crate) fn push_control(&self, item: fn(Arc<TicketState>) -> Item) -> Ticket {
         let (ticket, state) = Ticket::new();
-        if self.push(item(Arc::clone(&state)), true).is_err() {
+        if !self.push(item(Arc::clone(&state)), true) {
             state.fail(&Arc::new(WriteError::Closed));
         }
         ticket

@@ -110,9 +110,9 @@ impl Ticket {
         let mut inner = self.state.lock();
         match &inner.phase {
             Phase::Queued => {
-                let waiting = inner.end(Outcome::Annulled);
+                let waiting = inner.end(Outcome::Annulled, &self.state);
                 drop(inner);
-                self.state.wake(waiting);
+                waiting.wake();
                 Annulment::NotWritten
             }
             Phase::InFlight | Phase::Annulling => {
@@ -191,14 +191,14 @@ impl Inner {
         Some(self.others.swap_remove(at).1)
     }
 
-    fn end(&mut self, outcome: Outcome) -> Waiting {
+    fn end(&mut self, outcome: Outcome, state: &Arc<TicketState>) -> Waiting {
         let published = matches!(outcome, Outcome::Done { .. });
         self.phase = Phase::Ended(outcome);
         Waiting {
             published,
             first: self.first.take(),
             others: std::mem::take(&mut self.others),
-            blocked: self.blocked > 0,
+            blocked: (self.blocked > 0).then(|| Arc::clone(state)),
         }
     }
 }
@@ -222,62 +222,80 @@ impl TicketState {
         begun
     }
 
-    /// Ends a written batch, and says who waits for that: they are woken by [`Self::wake`]. Unless
+    /// Ends what is done, and says who waits for that: they are woken by [`Waiting::wake`]. Unless
     /// it was given up, `publish` makes it visible, and nobody can give it up any more by then.
-    pub(crate) fn end(&self, publish: impl FnOnce() -> u64) -> Waiting {
+    fn end(self: &Arc<Self>, publish: impl FnOnce() -> u64) -> Waiting {
         let mut inner = self.lock();
         let outcome = if matches!(inner.phase, Phase::Annulling) {
             Outcome::Annulled
         } else {
             Outcome::Done { lsn: publish() }
         };
-        inner.end(outcome)
+        inner.end(outcome, self)
     }
 
-    /// [`Self::end`], and wakes those who wait. Returns whether it was published.
-    pub(crate) fn finish(&self, publish: impl FnOnce() -> u64) -> bool {
-        let waiting = self.end(publish);
-        let published = waiting.published;
-        self.wake(waiting);
-        published
+    /// [`Self::end`], and wakes those who wait.
+    pub(crate) fn finish(self: &Arc<Self>, publish: impl FnOnce() -> u64) {
+        self.end(publish).wake();
     }
 
-    /// Ends a batch that failed. One that was given up while it was queued stays annulled.
-    pub(crate) fn fail(&self, error: &Arc<WriteError>) {
+    /// Ends what failed. A batch that was given up while it was queued stays annulled.
+    pub(crate) fn fail(self: &Arc<Self>, error: &Arc<WriteError>) {
         let mut inner = self.lock();
         if !matches!(inner.phase, Phase::Ended(_)) {
-            let waiting = inner.end(Outcome::Failed(Arc::clone(error)));
+            let waiting = inner.end(Outcome::Failed(Arc::clone(error)), self);
             drop(inner);
-            self.wake(waiting);
-        }
-    }
-
-    /// Ends a batch that nobody will end any more.
-    pub(crate) fn abandon(&self) {
-        if !matches!(self.lock().phase, Phase::Ended(_)) {
-            self.fail(&Arc::new(WriteError::Interrupted));
+            waiting.wake();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Wakes those who waited. Wakers run foreign code: no lock is held here.
-    pub(crate) fn wake(&self, waiting: Waiting) {
-        if waiting.blocked {
-            self.ready.notify_all();
-        }
-        if let Some(waker) = waiting.first {
-            waker.wake();
-        }
-        for (_, waker) in waiting.others {
-            waker.wake();
+/// The duty to answer for a batch. Every way out answers; dropping it is for the one that nobody
+/// thought of.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    state: Arc<TicketState>,
+    ended: bool,
+}
+
+impl Answer {
+    /// As [`TicketState::begin`].
+    pub(crate) fn begin(&self) -> bool {
+        self.state.begin()
+    }
+
+    /// As [`TicketState::end`].
+    pub(crate) fn end(mut self, publish: impl FnOnce() -> u64) -> Waiting {
+        let waiting = self.state.end(publish);
+        self.ended = true;
+        waiting
+    }
+
+    /// As [`TicketState::fail`].
+    pub(crate) fn fail(&self, error: &Arc<WriteError>) {
+        self.state.fail(error);
+    }
+}
+
+impl From<Arc<TicketState>> for Answer {
+    fn from(state: Arc<TicketState>) -> Self {
+        Self { state, ended: false }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.ended && !matches!(self.state.lock().phase, Phase::Ended(_)) {
+            self.fail(&Arc::new(WriteError::Interrupted));
         }
     }
 }
 
-/// Who waits for a batch that has ended.
+/// Who waits for what has ended.
 #[derive(Debug)]
 #[must_use = "somebody waits"]
 pub(crate) struct Waiting {
@@ -285,8 +303,23 @@ pub(crate) struct Waiting {
     pub(crate) published: bool,
     first: Option<Waker>,
     others: Vec<(u64, Waker)>,
-    /// Threads do.
-    blocked: bool,
+    /// Where threads wait.
+    blocked: Option<Arc<TicketState>>,
+}
+
+impl Waiting {
+    /// Wakes them. Wakers run foreign code: no lock is held here.
+    pub(crate) fn wake(self) {
+        if let Some(state) = self.blocked {
+            state.ready.notify_all();
+        }
+        if let Some(waker) = self.first {
+            waker.wake();
+        }
+        for (_, waker) in self.others {
+            waker.wake();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ impl Committer {
         for item in items.drain(..) {
             match item {
                 Item::Batch(batch) => {
-                    if !batch.ticket.begin() {
+                    if !batch.answer.begin() {
                         self.forget(std::slice::from_ref(&batch));
                         continue;
                     }
@@ -295,7 +295,7 @@ impl Committer {
         }
     }
 
-    fn answer_roll(&mut self, ticket: &TicketState) {
+    fn answer_roll(&mut self, ticket: &Arc<TicketState>) {
         let rolled = match self.refusal() {
             Some(error) => Err(Arc::new(error)),
             None if self.active.offset == FRAMES_START => Ok(()),
@@ -357,7 +357,7 @@ impl Committer {
             let count = batches.len() as u64;
             self.shared.counters.synced_batches.fetch_add(count, Ordering::Relaxed);
         }
-        self.publish(&batches, written);
+        self.publish(batches, written);
         Ok(())
     }
 
@@ -377,7 +377,7 @@ impl Committer {
         if !self.aborts.is_empty() {
             group.push_abort(&self.aborts);
         }
-        group.push_batches(batches.iter(), &self.shared.index);
+        group.push_batches(batches, &self.shared.index);
         if group.is_empty() {
             return Ok(self.written(group));
         }
@@ -403,13 +403,13 @@ impl Committer {
     }
 
     /// A group for the end of the segment.
-    fn group(&mut self) -> Group {
+    fn group<'a>(&mut self) -> Group<'a> {
         let scratch = std::mem::take(&mut self.scratch);
         Group::new(self.place(), self.active.hints.fork(), scratch)
     }
 
     /// What is to do for a group that is in the file.
-    fn written(&mut self, mut group: Group) -> Written {
+    fn written(&mut self, mut group: Group<'_>) -> Written {
         let effects = std::mem::take(&mut group.effects);
         let changes = std::mem::take(&mut group.changes);
         self.scratch = group.into_scratch();
@@ -544,7 +544,7 @@ impl Drop for Committer {
         let error = Arc::new(WriteError::Closed);
         for item in items {
             match item {
-                Item::Batch(batch) => batch.ticket.fail(&error),
+                Item::Batch(batch) => batch.answer.fail(&error),
                 Item::Sync(ticket) | Item::Roll(ticket) => ticket.fail(&error),
             }
         }

@@ -1,5 +1,6 @@
 //! Durable stores, in every cell of payload size and concurrency.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use larder_testkit::meter::{RawFile, Usage};
@@ -7,6 +8,7 @@ use larder_testkit::meter::{RawFile, Usage};
 use crate::bench::{Bench, say};
 use crate::clients::{self, Storing};
 use crate::error::Result;
+use crate::page_cache::warm;
 use crate::payload::Source;
 use crate::plan::Workload;
 use crate::row::{self, Measured, Row};
@@ -14,8 +16,9 @@ use crate::subject::{BareLog, Kind, RecycledLarder, Sink, SteadyLarder};
 
 /// What is kept from round to round.
 struct Kept {
-    /// The prewritten file of the subjects that want one.
+    /// The prewritten file of the subjects that want one, and where it is.
     file: Option<RawFile>,
+    prewritten: PathBuf,
     recycled: Option<Arc<RecycledLarder>>,
     steady: Option<Arc<SteadyLarder>>,
 }
@@ -23,7 +26,7 @@ struct Kept {
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let (path, bytes) = (bench.dir().join("prewritten"), bench.plan.raw_bytes);
     let file = Some(RawFile::prewritten(&path, bytes)?);
-    let mut kept = Kept { file, recycled: None, steady: None };
+    let mut kept = Kept { file, prewritten: path, recycled: None, steady: None };
     let wanted = |kinds: &[Kind]| kinds.iter().any(|kind| bench.plan.subjects.contains(kind));
     let (recycled, steady) =
         (wanted(&[Kind::Larder, Kind::LarderBlocking]), wanted(&[Kind::LarderSteady]));
@@ -75,6 +78,7 @@ async fn measure(
     match kind {
         Kind::Raw => raw(bench, kept, size, concurrency),
         Kind::Bare => {
+            warm(&kept.prewritten)?;
             let file = kept.file.take().ok_or("the prewritten file is gone")?;
             let log = Arc::new(BareLog::new(file));
             let sink: Arc<dyn Sink> = Arc::<BareLog>::clone(&log);
@@ -84,7 +88,7 @@ async fn measure(
         }
         Kind::LarderBlocking => {
             let recycled = kept.recycled.as_ref().ok_or("the spool to write over is missing")?;
-            recycled.empty().await?;
+            recycled.ready().await?;
             let step = |source: &mut Source| {
                 let (id, data) = (source.id(), source.payload());
                 recycled.store_blocking(id, data).map(|()| size)
@@ -94,7 +98,7 @@ async fn measure(
         }
         Kind::Larder => {
             let recycled = kept.recycled.clone().ok_or("the spool to write over is missing")?;
-            recycled.empty().await?;
+            recycled.ready().await?;
             let sink: Arc<dyn Sink> = recycled;
             storing(bench, &sink, size, concurrency).await
         }
@@ -134,6 +138,7 @@ async fn storing(
 
 /// One thread that appends a batch of as many payloads as there would be clients.
 fn raw(bench: &Bench, kept: &mut Kept, size: usize, concurrency: usize) -> Result<Measured> {
+    warm(&kept.prewritten)?;
     let file = kept.file.as_mut().ok_or("the prewritten file is gone")?;
     let batch = vec![0x5a; size * concurrency];
     let usage = Usage::now(Some(bench.dir()));

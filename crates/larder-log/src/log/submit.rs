@@ -120,8 +120,8 @@ impl Log {
         let (ticket, state) = Ticket::new();
         let (bytes, puts) = (batch.bytes(), batch.puts());
         let queued =
-            QueuedBatch { ops: batch.ops, bytes, puts, durability, ticket: state, _permit: permit };
-        if shared.push(Item::Batch(queued), wake).is_err() {
+            QueuedBatch { ops: batch.ops, bytes, puts, durability, answer: state.into(), permit };
+        if !shared.push(Item::Batch(queued), wake) {
             shared.forget_pending(puts, bytes);
             return Err(SubmitError::Closed);
         }

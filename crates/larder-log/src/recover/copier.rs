@@ -79,11 +79,8 @@ impl<'a> Copier<'a> {
         for copy in copies {
             hints.push_frame(copy);
         }
-        hints.push(
-            &Header::control(Kind::Commit, lsn, &payload),
-            header_crc(&take(&frame, 0)),
-            &[],
-        );
+        hints.push(&Header::control(Kind::Commit, lsn, &payload), &[]);
+        hints.cover(&header_crc(&take(&frame, 0)).to_le_bytes());
         Ok((self.end, hints))
     }
 }

@@ -27,14 +27,14 @@ fn groups() -> (Vec<u8>, Vec<u64>) {
             bytes: batch.bytes(),
             puts: 2,
             durability: crate::Durability::Power,
-            ticket: crate::Ticket::new().1,
-            _permit: budget.try_take(1).unwrap(),
+            answer: crate::Ticket::new().1.into(),
+            permit: budget.try_take(1).unwrap(),
             ops: batch.ops,
         };
         starts.push(place.offset - FRAMES_START);
         let mut group =
             Group::new(place, crate::footer::Hints::default(), crate::group::Scratch::default());
-        group.push_batches([&queued].into_iter(), &index);
+        group.push_batches(std::slice::from_ref(&queued), &index);
         group.commit(durable);
         bytes.extend(group.parts().concat());
         place = group.next_place();

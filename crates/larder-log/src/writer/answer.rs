@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 
 use super::Committer;
 use crate::WriteError;
+use crate::budget::Permit;
 use crate::group::{BatchEffect, Change};
 use crate::index::Index;
 use crate::shared::QueuedBatch;
 use crate::tally::Tally;
+use crate::ticket::Waiting;
 
 /// At most so many batches become visible before those who wait for them are woken, and the levels of
 /// what is live follow. More would save little, and keep the first of a group waiting for the last.
@@ -26,44 +28,56 @@ pub(super) struct Written {
 
 impl Committer {
     /// Makes the batches visible in the order of their positions, and answers them.
-    pub(super) fn publish(&mut self, batches: &[QueuedBatch], written: Written) {
+    ///
+    /// What a batch leaves behind is freed before anybody is woken: by then its memory belongs to the
+    /// processor that runs the caller, and touching it once more would cost more than freeing it.
+    pub(super) fn publish(&mut self, batches: Vec<QueuedBatch>, mut written: Written) {
         let Self { shared, active, aborts, written_lsn, .. } = self;
         let limited = shared.is_limited();
         let mut tally = Tally::new(shared, &active.segment);
         let mut changes = written.changes.as_slice();
-        let mut effects = written.effects.into_iter();
-        let at_once = (batches.len() / ANSWERS).clamp(1, ANSWERED_AT_ONCE_MAX);
-        let mut answered = Vec::with_capacity(at_once);
-        for some in batches.chunks(at_once) {
-            for (batch, effect) in some.iter().zip(&mut effects) {
+        let mut effects = written.effects.drain(..);
+        let count = batches.len();
+        let at_once = (count / ANSWERS).clamp(1, ANSWERED_AT_ONCE_MAX);
+        let mut waiting = Vec::with_capacity(at_once);
+        let mut batches = batches.into_iter();
+        while batches.len() > 0 {
+            let mut permits: Option<Permit> = None;
+            for (batch, effect) in batches.by_ref().take(at_once).zip(effects.by_ref()) {
+                let QueuedBatch { ops: _, bytes, puts, durability: _, answer, permit } = batch;
                 let (own, others) = changes.split_at(effect.changes);
                 changes = others;
-                let waiting = batch.ticket.end(|| {
+                let ended = answer.end(|| {
                     for change in own {
                         apply(&shared.index, &mut tally, change);
                     }
                     if limited {
                         // Before anybody can know of it, or the next batch might find no room.
                         tally.settle();
-                        shared.forget_pending(batch.puts, batch.bytes);
+                        shared.forget_pending(puts, bytes);
                     }
                     effect.lsns.map_or(*written_lsn, |(_, last)| last)
                 });
-                if !waiting.published {
-                    shared.forget_pending(batch.puts, batch.bytes);
+                if !ended.published {
+                    shared.forget_pending(puts, bytes);
                     aborts.extend(effect.lsns);
                 }
-                answered.push((batch, waiting));
+                waiting.push(ended);
+                match &mut permits {
+                    Some(permits) => permits.join(permit),
+                    None => permits = Some(permit),
+                }
             }
             tally.settle();
-            for (batch, waiting) in answered.drain(..) {
-                batch.ticket.wake(waiting);
-            }
+            drop(permits);
+            waiting.drain(..).for_each(Waiting::wake);
         }
-        let count = batches.len() as u64;
+        let count = count as u64;
         shared.counters.ended.fetch_add(count, Ordering::Relaxed);
         shared.counters.batches.fetch_add(count, Ordering::Relaxed);
         shared.published_lsn.store(*written_lsn, Ordering::Release);
+        drop((tally, effects));
+        self.scratch.keep(written.effects, written.changes);
     }
 
     pub(super) fn fail(&self, batches: &[QueuedBatch], error: WriteError) -> Arc<WriteError> {
@@ -75,7 +89,7 @@ impl Committer {
     pub(super) fn fail_all(&self, batches: &[QueuedBatch], error: &Arc<WriteError>) {
         self.forget(batches);
         for batch in batches {
-            batch.ticket.fail(error);
+            batch.answer.fail(error);
         }
     }
 
