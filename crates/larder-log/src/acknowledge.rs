@@ -22,12 +22,7 @@ impl Shared {
     /// Accepts all structural damage that is known, and says what that was.
     pub(crate) fn acknowledge(&self) -> Result<Vec<Damage>, Error> {
         let _guard = self.await_compaction();
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
-        if self.health.is_poisoned() {
-            return Err(Error::Unhealthy(self.health.text().unwrap_or_default()));
-        }
+        self.check_writable()?;
         let damage = self.damage.structural();
         let strange = |damage: &&Damage| {
             use DamageKind::{Foreign, Misplaced, Unlisted};

@@ -18,11 +18,13 @@ use crate::{Error, Outcome};
 
 mod brake;
 mod copy;
+mod forget;
 mod retire;
 mod rewrite;
 mod victims;
 
 pub(crate) use brake::Brake;
+pub use forget::Forgotten;
 use rewrite::{RewriteFault, live_bytes};
 
 /// How often the background thread looks without being asked.
@@ -95,12 +97,7 @@ impl Shared {
         sync: Sync<'_>,
     ) -> Result<CompactReport, Error> {
         let _guard = self.await_compaction();
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
-        if self.health.is_poisoned() {
-            return Err(Error::Unhealthy(self.health.text().unwrap_or_default()));
-        }
+        self.check_writable()?;
         let mut report = CompactReport::default();
         let done = self.compact_in(mode, tempo, sync, &mut report);
         // What was lent for copies is taken back before anybody else gets it.
@@ -210,6 +207,17 @@ impl Shared {
                 }
                 Err(RewriteFault::Failed(error)) => return Err(error),
             }
+        }
+        Ok(())
+    }
+
+    /// Whether the set of segments may change at all.
+    pub(crate) fn check_writable(&self) -> Result<(), Error> {
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        if self.health.is_poisoned() {
+            return Err(Error::Unhealthy(self.health.text().unwrap_or_default()));
         }
         Ok(())
     }

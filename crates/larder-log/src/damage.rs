@@ -131,6 +131,12 @@ impl DamageList {
         list.retain(|damage| !damage.what.is_structural());
     }
 
+    /// Drops what lies in a segment that is gone on purpose.
+    pub(crate) fn forget(&self, segment: u64) {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|damage| damage.segment != segment);
+    }
+
     pub(crate) fn all(&self) -> Vec<Damage> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

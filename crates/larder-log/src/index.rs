@@ -71,6 +71,11 @@ impl Index {
         self.remove_when(slot, |found| found.lsn() < lsn);
     }
 
+    /// Drops an entry if it still lies there; whether it did.
+    pub(crate) fn remove_at(&self, slot: &Slot, place: &Location) -> bool {
+        self.remove_when(slot, |found| found.same_place(place)).is_some()
+    }
+
     /// Moves an entry to a copy of the very same version, and says where it was. `None` when the
     /// slot holds another version by now, or none.
     pub(crate) fn relocate(&self, slot: &Slot, copy: Location) -> Option<Location> {

@@ -68,7 +68,7 @@ mod writer;
 
 pub use batch::{Batch, Durability, Slot};
 pub use budget::{Admission, Permit};
-pub use compact::{CompactMode, CompactReport};
+pub use compact::{CompactMode, CompactReport, Forgotten};
 pub use damage::{Damage, DamageKind};
 pub use dump::{DumpItem, dump, dump_with};
 pub use error::{Effect, Error, OpenError, ReadError, SubmitError, WriteError};

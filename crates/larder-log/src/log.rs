@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::clock;
-use crate::compact::{CompactMode, CompactReport, Tempo};
+use crate::compact::{CompactMode, CompactReport, Forgotten, Tempo};
 use crate::damage::DamageList;
 use crate::error::again;
 use crate::folder;
@@ -246,16 +246,45 @@ impl Log {
         }
         if mode == CompactMode::Full {
             // So that the dead bytes of the present segment go, too.
-            let rolled = self.shared().push_control(Item::Roll).wait(None);
-            // On a full disk there is all the more reason to go on.
-            if let Some(crate::Outcome::Failed(error)) = rolled
-                && !matches!(*error, crate::WriteError::NoSpace)
-            {
-                return Err(self.shared().maintenance_error(&error));
+            match self.shared().roll_from_outside() {
+                // On a full disk there is all the more reason to go on.
+                Ok(()) | Err(Error::NoSpace) => {}
+                Err(error) => return Err(error),
             }
         }
         let shared = self.shared();
         shared.compact(mode, Tempo::AtOnce, &mut || shared.sync_from_outside())
+    }
+
+    /// Forgets the oldest segment with everything in it, live or not, and gives its file back: no copies,
+    /// no deletes, one replacement of the manifest. Those that compaction has made overlap with it go,
+    /// too. Where there is only the segment that is written, that is ended first and forgotten.
+    ///
+    /// For what may be lost, such as a cache. It survives power loss when this returns, and what was
+    /// replaced or deleted before does not come back by it: everything older is gone as well. With
+    /// [`LogOptions::auto_compact`] off, segments are forgotten in the order in which they were written.
+    /// Blocks; readers and writers go on meanwhile. Takes the time of a look at every entry of the log.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Unhealthy`] when the log is poisoned, [`Error::NoSpace`],
+    /// [`Error::Io`]. Nothing was forgotten then.
+    pub fn forget_oldest(&self) -> Result<Forgotten, Error> {
+        self.shared().forget_oldest(|| self.roll())
+    }
+
+    /// Forgets everything that was put before the call; what is put meanwhile may stay or go.
+    ///
+    /// As [`Log::forget_oldest`] for all segments; takes two replacements of the manifest.
+    ///
+    /// # Errors
+    /// As there; a part may have been forgotten, the older one.
+    pub fn forget_all(&self) -> Result<Forgotten, Error> {
+        self.shared().forget_all(|| self.roll())
+    }
+
+    fn roll(&self) -> Result<(), Error> {
+        // Stepped from outside: nobody would do it while this thread waits.
+        if self.handle.stepped { Err(Error::Closed) } else { self.shared().roll_from_outside() }
     }
 
     /// Reads all sealed segments again, at once, and reports what is damaged as a reader would: see

@@ -51,6 +51,10 @@ impl Entry {
         Self { slot: *slot, len, pre_open, location: *location }
     }
 
+    pub(crate) fn lies_at(&self, location: &Location) -> bool {
+        self.location.same_place(location)
+    }
+
     /// Whether `damage` is that of this very record: not of one that the slot held before.
     pub fn is_at(&self, damage: &Damage) -> bool {
         (self.slot, u64::from(self.location.segment()), self.location.offset())

@@ -111,24 +111,33 @@ impl Shared {
     /// Disposes of the file of a retired segment: it is kept to be written again where that is worth
     /// it, else removed; one with damage in it is kept aside.
     fn remove_file(&self, victim: &Arc<Segment>) -> io::Result<()> {
+        if !victim.damaged.load(Ordering::Relaxed) {
+            return self.give_file_back(victim);
+        }
         let path = segment::path(&self.dir, u64::from(victim.id));
-        if victim.damaged.load(Ordering::Relaxed) {
-            let aside = self.dir.join(QUARANTINE);
-            self.io.create_dir(&aside)?;
-            self.io.rename(&path, &segment::path(&aside, u64::from(victim.id)))?;
-            self.io.sync_dir(&aside)?;
-        } else if let Some(len) = self.worth_keeping(victim) {
+        let aside = self.dir.join(QUARANTINE);
+        self.io.create_dir(&aside)?;
+        self.io.rename(&path, &segment::path(&aside, u64::from(victim.id)))?;
+        self.io.sync_dir(&aside)?;
+        self.io.sync_dir(&self.dir)?;
+        self.manifest().forget_void(victim.id);
+        Ok(())
+    }
+
+    /// Keeps the file of a segment that is off the list to be written again, or removes it.
+    pub(super) fn give_file_back(&self, victim: &Arc<Segment>) -> io::Result<()> {
+        let path = segment::path(&self.dir, u64::from(victim.id));
+        if let Some(len) = self.worth_keeping(victim) {
             self.io.rename(&path, &recycle::path(&self.dir, u64::from(victim.id)))?;
             self.io.sync_dir(&self.dir)?;
             let mut manifest = self.manifest();
             manifest.forget_void(victim.id);
             manifest.free.add(victim, len);
             return Ok(());
-        } else {
-            match self.io.unlink(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        }
+        match self.io.unlink(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
         self.io.sync_dir(&self.dir)?;
         self.manifest().forget_void(victim.id);
@@ -137,6 +146,9 @@ impl Shared {
 
     /// The length of the file, where it is suitable and there is room for it.
     fn worth_keeping(&self, victim: &Segment) -> Option<u64> {
+        if victim.damaged.load(Ordering::Relaxed) {
+            return None;
+        }
         let len =
             victim.file.size().ok().filter(|len| recycle::is_suitable(*len, &self.options))?;
         self.manifest().free.make_room(&*self.io, &self.dir, len).then_some(len)

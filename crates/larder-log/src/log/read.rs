@@ -1,5 +1,8 @@
 //! What callers read.
 
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 
 use super::Log;
@@ -54,6 +57,46 @@ impl Log {
     /// entry; [`Log::entries`] and [`Log::sweep`] do with less.
     pub fn snapshot(&self, namespace: u16) -> Vec<Entry> {
         self.shared().snapshot(namespace)
+    }
+
+    /// The entries of a namespace that [`Log::forget_oldest`] would take with it now, in the order of
+    /// their places on disk, from memory. Looks at every entry of the log.
+    pub fn oldest_entries(&self, namespace: u16) -> Vec<Entry> {
+        self.shared().oldest_entries(namespace)
+    }
+
+    /// What the index knows of `slot`, from memory.
+    pub fn entry(&self, slot: Slot) -> Option<Entry> {
+        self.shared().index.get(&slot).map(|location| Entry::new(&slot, &location))
+    }
+
+    /// Whether the slot of `entry` still holds that very record.
+    pub fn holds(&self, entry: &Entry) -> bool {
+        self.shared().index.get(&entry.slot).is_some_and(|now| entry.lies_at(&now))
+    }
+
+    /// The namespaces in which something is stored, in ascending order. Looks at every entry.
+    pub fn namespaces(&self) -> Vec<u16> {
+        let mut found: Vec<u16> = Vec::new();
+        self.shared().index.for_each(|slot, _| {
+            if !found.contains(&slot.namespace) {
+                found.push(slot.namespace);
+            }
+        });
+        found.sort_unstable();
+        found
+    }
+
+    /// [`Stats::disk_bytes`](crate::Stats::disk_bytes) alone, for those who ask often.
+    pub fn disk_bytes(&self) -> u64 {
+        let segments = &self.shared().segments;
+        let segments = segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments.values().map(|segment| segment.end.load(Ordering::Relaxed)).sum()
+    }
+
+    /// [`Stats::entries`](crate::Stats::entries) alone.
+    pub fn entry_count(&self) -> u64 {
+        self.shared().index.len()
     }
 
     /// All entries of a namespace, in no order, from memory. Each slot that holds something
