@@ -36,6 +36,12 @@ pub(crate) async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, Exit> {
     Ok(larder::open_cache(uri).await?)
 }
 
+/// Opens the cache tier at `uri`, which has to be there if it is in a folder.
+pub(crate) async fn open_existing_cache(uri: &str) -> Result<SharedTier<Bytes>, Exit> {
+    must_exist(uri)?;
+    open_cache(uri).await
+}
+
 /// An address as it may be shown: without user, password and parameters of one that has them.
 pub(crate) fn shown(uri: &str) -> String {
     match uri.parse::<Address>() {

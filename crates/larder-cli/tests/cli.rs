@@ -162,6 +162,27 @@ fn a_cache_in_memory_forgets_with_its_process() {
 }
 
 #[test]
+fn a_cache_on_disk_remembers_beyond_its_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let uri = format!("log:{}?capacity=8MiB", folder.path().join("cache").display());
+    run(&["cache", "get", &uri, "k"]).fails(3, "there is no folder");
+    run_with(&["cache", "put", &uri, "k", "-", "--ttl", "1h"], b"value").ok();
+    assert_eq!(run(&["cache", "get", &uri, "k"]).ok().stdout, b"value");
+    let stat = run(&["cache", "stat", &uri, "k", "--json"]).ok();
+    assert_eq!(stat.objects()[0]["size"], 5);
+    let usage = run(&["cache", "stat", &uri, "--json"]).ok();
+    assert_eq!(
+        (&usage.objects()[0]["entries"], &usage.objects()[0]["capacity"]),
+        (&1.into(), &(8 << 20).into())
+    );
+    run(&["cache", "rm", &uri, "k"]).ok();
+    run(&["cache", "get", &uri, "k"]).fails(3, "no entry");
+    // A folder belongs to one contract.
+    run_with(&["spool", "put", &uri.replace("?capacity=8MiB", ""), "-"], b"mail")
+        .fails(1, "holds a cache");
+}
+
+#[test]
 fn a_backend_is_checked_against_its_contract_without_a_trace() {
     let folder = tempfile::tempdir().unwrap();
     let uri = log_uri(&folder.path().join("place"));
@@ -302,9 +323,9 @@ const REFUSED: &[(&str, &[&str], i32, &str)] = &[
     ("unknown scheme", &["spool", "ls", "logg:{D}"], 2, "unknown scheme \"logg\""),
     (
         "scheme of another contract",
-        &["cache", "get", "log:{D}/x", "k"],
+        &["spool", "ls", "redis://127.0.0.1:1/0"],
         2,
-        "unknown scheme \"log\"",
+        "unknown scheme \"redis\"",
     ),
     ("unknown parameter", &["spool", "put", "log:{D}/new?sgment=1MiB"], 2, "\"sgment\""),
     ("bad parameter", &["spool", "put", "log:{D}/new?segment=big"], 2, "segment=\"big\""),

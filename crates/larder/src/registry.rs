@@ -4,11 +4,12 @@
 //! |---|---|---|
 //! | `memory:` | cache, spool, consensus, bus | `capacity` (256MiB), for a spool also `max_entries`; none for a bus |
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
+//! | `log:PATH` | cache | `capacity` (1GiB), `max_entries` (one for each KiB), `timeout` (1s) |
 //! | `redis://HOST:PORT/DB` | cache | `namespace` (larder), `timeout` (1s), `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
 //! | `postgres://USER@HOST:PORT/DB` | cache | `schema` (larder), `timeout` (1s), `connections` (8), `max_value` (65MiB) |
 
 use std::sync::OnceLock;
-#[cfg(any(feature = "redis", feature = "postgres"))]
+#[cfg(any(feature = "log", feature = "redis", feature = "postgres"))]
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -70,12 +71,17 @@ pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
 ///
 /// # Errors
 /// As [`open_spool`].
+///
+/// # Cancel safety
+/// As [`open_spool`].
 pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
     match uri.parse::<Address>()?.scheme() {
         #[cfg(feature = "redis")]
         "redis" | "rediss" => Ok(SharedTier::new(RedisCache::open(uri).await?)),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(SharedTier::new(PostgresCache::open(uri).await?)),
+        #[cfg(feature = "log")]
+        "log" => log::open_cache(uri).await,
         _ => attach_cache(uri),
     }
 }
@@ -83,10 +89,11 @@ pub async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
 /// As [`open_cache`], without asking a server whether it is there: a cache behind a network fails in
 /// its calls until it can be reached.
 ///
-/// For a far tier, which must not keep a service from starting. Needs a tokio runtime for its calls.
+/// For a far tier, which must not keep a service from starting. Needs a tokio runtime for its calls. A
+/// cache on disk is opened as by [`open_cache`], which blocks while it reads its folder.
 ///
 /// # Errors
-/// [`OpenError::Address`].
+/// [`OpenError::Address`]; for a cache on disk as [`open_cache`].
 pub fn attach_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
     let address: Address = uri.parse()?;
     match address.scheme() {
@@ -94,6 +101,8 @@ pub fn attach_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
         "redis" | "rediss" => Ok(SharedTier::new(RedisCache::builder(uri)?.attach())),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(SharedTier::new(PostgresCache::builder(uri)?.attach())),
+        #[cfg(feature = "log")]
+        "log" => Ok(SharedTier::new(crate::cache::LogCache::builder(uri)?.open()?)),
         _ => match open_typed_cache(uri)? {
             Some(tier) => Ok(tier),
             None => Err(unknown_scheme(&address, "cache", CACHES)),
@@ -160,13 +169,15 @@ pub fn check_cache(uri: &str) -> Result<(), OpenError> {
         "redis" | "rediss" => Ok(RedisCache::builder(uri).map(drop)?),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(PostgresCache::builder(uri).map(drop)?),
+        #[cfg(feature = "log")]
+        "log" => Ok(crate::cache::LogCache::builder(uri).map(drop)?),
         _ => Err(unknown_scheme(&address, "cache", CACHES)),
     }
 }
 
 /// How a guard of the cache tier at `uri` should be set: the defaults, with time limits that are longer
-/// than those of the address, which know better what was sent. `None` for a tier in this process,
-/// which needs none.
+/// than those of the address, which know better what was sent. `None` for a tier in memory, which needs
+/// none.
 ///
 /// ```
 /// use std::time::Duration;
@@ -186,6 +197,9 @@ pub fn guard_options(uri: &str) -> Result<Option<GuardOptions>, OpenError> {
     match uri.parse::<Address>()?.scheme() {
         #[cfg(feature = "redis")]
         "redis" | "rediss" => Ok(Some(beyond(RedisCache::builder(uri)?.call_limit()))),
+        // A disk may hang as a network does.
+        #[cfg(feature = "log")]
+        "log" => Ok(Some(beyond(crate::cache::LogCache::builder(uri)?.call_limit()))),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Some(beyond(PostgresCache::builder(uri)?.call_limit()))),
         _ => Ok(None),
@@ -193,7 +207,7 @@ pub fn guard_options(uri: &str) -> Result<Option<GuardOptions>, OpenError> {
 }
 
 /// A guard of a tier whose calls end by themselves after `limit`.
-#[cfg(any(feature = "redis", feature = "postgres"))]
+#[cfg(any(feature = "log", feature = "redis", feature = "postgres"))]
 fn beyond(limit: Duration) -> GuardOptions {
     let limit = limit.saturating_add(limit / 4).saturating_add(Duration::from_millis(100));
     GuardOptions::new().read_limit(limit).write_limit(limit)
@@ -271,6 +285,14 @@ pub enum OpenError {
         /// What was found.
         what: String,
     },
+    /// The folder holds what belongs to another contract. Retry `Never`.
+    #[error("{place} holds {holds}: name another folder")]
+    OtherContract {
+        /// The place.
+        place: String,
+        /// What is in it.
+        holds: &'static str,
+    },
     /// The place cannot be used: permissions, a file in the way, no space, no connection.
     #[error("cannot open {place}")]
     Unavailable {
@@ -293,7 +315,10 @@ impl Failure for OpenError {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::Address(_) | Self::Newer { .. } | Self::Damaged { .. } => Retry::Never,
+            Self::Address(_)
+            | Self::Newer { .. }
+            | Self::Damaged { .. }
+            | Self::OtherContract { .. } => Retry::Never,
             Self::Locked { .. } => Retry::Later,
             Self::Unavailable { source, .. } => source.retry(),
         }
@@ -306,6 +331,7 @@ const BUSES: &[(&str, bool)] = &[("memory", true)];
 /// The schemes of caches, and whether this build has them.
 const CACHES: &[(&str, bool)] = &[
     ("memory", true),
+    ("log", cfg!(feature = "log")),
     ("redis", cfg!(feature = "redis")),
     ("rediss", cfg!(feature = "redis-tls")),
     ("postgres", cfg!(feature = "postgres")),
@@ -354,11 +380,13 @@ fn memory_capacity(address: &mut Address) -> Result<Option<u64>, AddressError> {
 mod log {
     use std::path::{Path, PathBuf};
 
-    use larder_core::{SharedConsensus, SharedSpool};
+    use bytes::Bytes;
+    use larder_core::{SharedConsensus, SharedSpool, SharedTier};
     use larder_log::LogOptions;
 
     use super::OpenError;
     use crate::address::{Address, AddressError};
+    use crate::cache::LogCache;
     use crate::consensus::LogConsensus;
     use crate::driver::log as driver;
     use crate::spool::{LogSpool, LogSpoolOptions};
@@ -381,6 +409,12 @@ mod log {
     pub(super) async fn open_spool(address: Address) -> Result<SharedSpool, OpenError> {
         let (path, options) = spool_options(address)?;
         blocking(path, move |path| LogSpool::open(path, options)).await.map(SharedSpool::new)
+    }
+
+    pub(super) async fn open_cache(uri: &str) -> Result<SharedTier<Bytes>, OpenError> {
+        let builder = LogCache::builder(uri)?;
+        let path = builder.folder().to_path_buf();
+        blocking(path, move |_| builder.open()).await.map(SharedTier::new)
     }
 
     pub(super) async fn open_consensus(address: Address) -> Result<SharedConsensus, OpenError> {

@@ -1,7 +1,8 @@
 //! `larder cache`: one entry of a cache.
 
 use larder::{
-    Age, CacheValue, Clock, Condition, DeleteStatus, Found, KeyRef, SystemClock, Tier, Timestamp,
+    Age, CacheValue, Clock, Condition, DeleteStatus, Found, KeyRef, SharedTier, SystemClock, Tier,
+    Timestamp,
 };
 use serde_json::json;
 
@@ -31,7 +32,7 @@ pub(crate) async fn run(args: CacheArgs, output: &mut Output) -> Result<(), Exit
         }
         CacheAction::Rm { uri, key } => {
             let key = KeyRef::new(&key)?;
-            let tier = stores::open_cache(&uri).await?;
+            let tier = stores::open_existing_cache(&uri).await?;
             let removed = tier.remove(key, Condition::Always).await;
             match removed.map_err(|error| Exit::from(error).at(&uri))? {
                 DeleteStatus::Deleted(layers) => {
@@ -41,12 +42,12 @@ pub(crate) async fn run(args: CacheArgs, output: &mut Output) -> Result<(), Exit
             }
         }
         CacheAction::Stat { uri, key: Some(key) } => {
-            let tier = stores::open_cache(&uri).await?;
-            let found = find(&uri, &key).await?;
+            let tier = stores::open_existing_cache(&uri).await?;
+            let found = find_in(&tier, &uri, &key).await?;
             stat_entry(&found, &tier.describe(found.source), output)
         }
         CacheAction::Stat { uri, key: None } => {
-            let tier = stores::open_cache(&uri).await?;
+            let tier = stores::open_existing_cache(&uri).await?;
             let Some(usage) = tier.usage() else {
                 return Err(Exit::failed(format!(
                     "{} does not know how full it is",
@@ -63,8 +64,15 @@ pub(crate) async fn run(args: CacheArgs, output: &mut Output) -> Result<(), Exit
 }
 
 async fn find(uri: &str, key: &str) -> Result<Found<bytes::Bytes>, Exit> {
+    find_in(&stores::open_existing_cache(uri).await?, uri, key).await
+}
+
+async fn find_in(
+    tier: &SharedTier<bytes::Bytes>,
+    uri: &str,
+    key: &str,
+) -> Result<Found<bytes::Bytes>, Exit> {
     let key = KeyRef::new(key)?;
-    let tier = stores::open_cache(uri).await?;
     let found = tier.read(key).await.map_err(|error| Exit::from(error).at(uri))?;
     found.ok_or_else(|| missing(uri))
 }

@@ -19,6 +19,7 @@ const PAYLOAD: &str = "max_payload=4MiB";
 /// The bounds of stores that have to be easy to fill, and their payload limit.
 const TIGHT: &str = "max_bytes=1MiB&max_entries=64&max_payload=256KiB";
 const TIGHT_PAYLOAD_MAX: u64 = 256 << 10;
+const TIGHT_CACHE: &str = "capacity=1MiB";
 
 pub(crate) async fn run(args: CheckArgs, output: &mut Output) -> Result<(), Exit> {
     let scratch = Arc::new(Scratch::at(&args.uri, "check")?);
@@ -82,13 +83,22 @@ fn consensus(args: &CheckArgs, scratch: Arc<Scratch>) -> Subject<SharedConsensus
         .offering([Need::Reopen, Need::SecondOpen])
 }
 
-fn cache(args: &CheckArgs, scratch: &Scratch) -> Result<Subject<SharedTier<Bytes>>, Exit> {
-    let uri = scratch.uri()?;
-    let place = Place::new(move || {
-        let uri = uri.clone();
-        async move { larder::open_cache(&uri).await }
-    });
-    let subject = whole(args, place, &args.uri, "memory:");
+fn cache(args: &CheckArgs, scratch: &Arc<Scratch>) -> Result<Subject<SharedTier<Bytes>>, Exit> {
+    let open = |uri: String| {
+        Place::new(move || {
+            let uri = uri.clone();
+            async move { larder::open_cache(&uri).await }
+        })
+    };
+    if scratch.folder().is_some() {
+        let (own, tight) = (Arc::clone(scratch), Arc::clone(scratch));
+        let wide = move || Ok(open(room(&own, None)?).keeping(Arc::clone(&own)));
+        let subject = Subject::new(&args.uri, wide).with_tight_place(move || {
+            Ok(open(room(&tight, Some(TIGHT_CACHE))?).keeping(Arc::clone(&tight)))
+        });
+        return Ok(subject.offering([Need::Reopen, Need::SecondOpen]));
+    }
+    let subject = whole(args, open(scratch.uri()?), &args.uri, "memory:");
     // The laws are tried one after the other, so what is nobody else's is each one's own.
     Ok(if scratch.is_own() { subject.offering([Need::Exclusive, Need::Reopen]) } else { subject })
 }

@@ -12,6 +12,7 @@ mod life;
 mod many;
 mod model;
 mod pressure;
+mod reopen;
 mod value;
 
 pub(super) const THEMES: &[&[Law<SharedTier<Bytes>>]] = &[
@@ -22,4 +23,5 @@ pub(super) const THEMES: &[&[Law<SharedTier<Bytes>>]] = &[
     forget::LAWS,
     model::LAWS,
     pressure::LAWS,
+    reopen::LAWS,
 ];

@@ -6,6 +6,7 @@
 //!     Tiered                  two tiers as one, by the policies of `compose`; nests
 //!       MemoryCache           typed, bounded in bytes; a hit is a clone of a handle
 //!       Encoded               values over a store of bytes, as checksummed records
+//!         LogCache            bytes in a folder (feature `log`)
 //!         RedisCache          bytes in a Redis server (feature `redis`)
 //!         PostgresCache       bytes in a PostgreSQL server (feature `postgres`)
 //! ```
@@ -16,7 +17,11 @@
 mod encoded;
 mod face;
 mod guarded;
+#[cfg(any(feature = "log", feature = "redis"))]
+mod head;
 mod load;
+#[cfg(feature = "log")]
+mod log;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -43,6 +48,8 @@ pub use face::{Absent, Cache, CacheBuilder, CacheStats, Hit, Lookup, PutOptions}
 pub use guarded::{GuardError, GuardOptions, Guarded, GuardedBuilder};
 pub use larder_core::cache::*;
 pub use load::{LoadError, LoadOptions, Loaded};
+#[cfg(feature = "log")]
+pub use log::{LogCache, LogCacheBuilder};
 pub use memory::{MemoryCache, MemoryCacheBuilder};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresCache, PostgresCacheBuilder};

@@ -12,13 +12,13 @@ use metrics::{Counter, counter};
 use redis::{Cmd, Value};
 use tokio::time::timeout;
 
+use super::head;
 use crate::address::AddressError;
 use crate::driver::redis::{Link, Trouble};
 use crate::registry::OpenError;
 
 mod builder;
 mod change;
-mod entry;
 
 pub use builder::RedisCacheBuilder;
 use change::{Change, Done, Place, SCRIPT_CODE, Then};
@@ -130,10 +130,12 @@ impl RedisCache {
             Value::BulkString(bytes) => bytes,
             _ => return Err(Trouble::Odd { what: "a value that is no string" }),
         };
-        let Some(value) = entry::parse(bytes) else {
+        let Some(life) = head::parse(&bytes) else {
             self.foreign.increment(1);
             return Ok(None);
         };
+        // Not copied: what the driver received is what the caller holds.
+        let value = life.map(|()| Bytes::from(bytes).slice(head::HEAD_LEN..));
         Ok((value.age(&*self.clock) != Age::Expired).then(|| Found::here(value)))
     }
 

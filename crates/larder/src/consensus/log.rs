@@ -49,7 +49,7 @@ impl LogConsensus {
     /// [`OpenError`]; nothing was changed. [`OpenError::Damaged`] when a version cannot be trusted.
     pub fn open(path: &Path, options: LogOptions) -> Result<Self, OpenError> {
         let place = path.display().to_string();
-        Self::with_log(driver::open(path, options)?, &place)
+        Self::with_log(driver::open(path, options, &[driver::CONSENSUS])?, &place)
     }
 
     /// A store on a log that is open already, on whatever disk; `place` names it in errors.

@@ -2,6 +2,12 @@
 
 use std::path::Path;
 
+mod boot;
+mod reads;
+
+pub(crate) use boot::boot_id;
+pub(crate) use reads::{Read, Reads};
+
 use larder_core::{BackendError, BoxError, Effect, Retry};
 use larder_log::{Log, LogOptions};
 
@@ -11,13 +17,30 @@ use crate::registry::OpenError;
 pub(crate) const SPOOL: u16 = 1;
 /// The records of a consensus store.
 pub(crate) const CONSENSUS: u16 = 2;
+/// The entries of a cache.
+pub(crate) const CACHE: u16 = 3;
+/// What a cache has to know about itself.
+pub(crate) const CACHE_TITLE: u16 = 4;
 
 /// The name of this technology in errors.
-const BACKEND: &str = "log";
+pub(crate) const BACKEND: &str = "log";
 
-/// Opens the log in `path`; blocks while it reads the folder.
-pub(crate) fn open(path: &Path, options: LogOptions) -> Result<Log, OpenError> {
-    Log::open(path, options).map_err(|error| open_error(path, error))
+/// Opens the log in `path` for a contract whose records are in the namespaces `own`, and refuses a
+/// folder with others in it; blocks while it reads the folder.
+pub(crate) fn open(path: &Path, options: LogOptions, own: &[u16]) -> Result<Log, OpenError> {
+    let log = Log::open(path, options).map_err(|error| open_error(path, error))?;
+    match log.namespaces().into_iter().find(|found| !own.contains(found)) {
+        None => Ok(log),
+        Some(strange) => {
+            let holds = match strange {
+                SPOOL => "a spool",
+                CONSENSUS => "a consensus store",
+                CACHE | CACHE_TITLE => "a cache",
+                _ => "something else",
+            };
+            Err(OpenError::OtherContract { place: path.display().to_string(), holds })
+        }
+    }
 }
 
 fn open_error(path: &Path, error: larder_log::OpenError) -> OpenError {

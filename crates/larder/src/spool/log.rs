@@ -17,7 +17,6 @@ use crate::driver::log as driver;
 use crate::registry::OpenError;
 
 mod health;
-mod load;
 mod walk;
 
 /// A spool in a folder of this machine: a segmented, checksummed log with group commit.
@@ -41,7 +40,7 @@ mod walk;
 pub struct LogSpool {
     log: Log,
     store_deadline: Duration,
-    reads: load::Pool,
+    reads: driver::Reads,
 }
 
 /// A longer `store_deadline` than this is no different from none, and could not be added to a time.
@@ -70,7 +69,7 @@ impl LogSpool {
     /// # Errors
     /// [`OpenError`]; nothing was changed.
     pub fn open(path: &Path, options: LogSpoolOptions) -> Result<Self, OpenError> {
-        let log = driver::open(path, options.log)?;
+        let log = driver::open(path, options.log, &[driver::SPOOL])?;
         Ok(Self::with_log(log, options.store_deadline))
     }
 
@@ -79,7 +78,7 @@ impl LogSpool {
     /// A store waits at most `store_deadline` when its caller gives no sooner one.
     pub fn with_log(log: Log, store_deadline: Duration) -> Self {
         let store_deadline = store_deadline.min(STORE_DEADLINE_MAX);
-        Self { log, store_deadline, reads: load::Pool::default() }
+        Self { log, store_deadline, reads: driver::Reads::default() }
     }
 
     /// [`Spool::store`] for a thread that may block. While nobody else writes, this thread writes and
@@ -243,11 +242,13 @@ impl LogSpool {
 
 impl Spool for LogSpool {
     async fn load(&self, id: SpoolId) -> Result<Bytes, SpoolError> {
-        self.reads.load(&self.log, id).await
+        loaded(id, self.reads.get(&self.log, slot(id)).await)
     }
 
     async fn load_many(&self, ids: &[SpoolId]) -> Vec<Result<Bytes, SpoolError>> {
-        self.reads.load_many(&self.log, ids).await
+        let slots: Vec<Slot> = ids.iter().map(|id| slot(*id)).collect();
+        let reads = self.reads.get_many(&self.log, &slots).await;
+        ids.iter().zip(reads).map(|(id, read)| loaded(*id, read)).collect()
     }
 
     async fn store(
@@ -406,6 +407,14 @@ fn acknowledged(outcome: Outcome) -> Result<(), SpoolError> {
 /// The system said that the device is full.
 fn no_space(effect: Effect) -> SpoolError {
     SpoolError::NoSpace { what: health::FULL.into(), effect }
+}
+
+fn loaded(id: SpoolId, read: driver::Read) -> Result<Bytes, SpoolError> {
+    match read {
+        Ok(Some(payload)) => Ok(payload),
+        Ok(None) => Err(SpoolError::NotFound { id }),
+        Err(error) => Err(unreadable("load", Some(id), error)),
+    }
 }
 
 fn unreadable(operation: &'static str, id: Option<SpoolId>, error: ReadError) -> SpoolError {

@@ -29,6 +29,17 @@ mod postgres {
         Vec::new()
     }
 }
+
+#[cfg(feature = "log")]
+#[path = "disk.rs"]
+mod disk;
+#[cfg(not(feature = "log"))]
+mod disk {
+    pub(super) fn all() -> Vec<super::Candidate<super::SharedTier<super::Bytes>>> {
+        Vec::new()
+    }
+}
+
 #[cfg(feature = "redis")]
 #[path = "redis.rs"]
 mod redis;
@@ -100,6 +111,7 @@ pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
     );
     all.extend(wrappers.map(|(name, make)| subject(name, make).into()));
     all.extend(packed());
+    all.extend(disk::all());
     all.extend(redis::all());
     all.extend(postgres::all());
     all

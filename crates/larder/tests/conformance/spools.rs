@@ -52,7 +52,7 @@ fn place(parameters: &str, payload_max: u64) -> Result<Place<SharedSpool>, BoxEr
 }
 
 /// Loses the first segment, or flips a bit of a payload, in a folder that nobody has open.
-fn do_harm(folder: &Path, harm: Harm<'_>) -> Result<(), BoxError> {
+pub(crate) fn do_harm(folder: &Path, harm: Harm<'_>) -> Result<(), BoxError> {
     let payload = match harm {
         Harm::Loss => return Ok(fs::remove_file(folder.join("seg-0000000000000001.log"))?),
         Harm::Rot(payload) => payload,

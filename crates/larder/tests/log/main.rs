@@ -2,6 +2,7 @@
 #![cfg(feature = "log")]
 #![expect(clippy::unwrap_used, reason = "a set-up that fails is a failed test")]
 
+mod cache;
 mod consensus;
 mod disk;
 mod spool;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use larder_core::{CacheValue, Condition, DeleteStatus, KeyRef, Timestamp, Version, WriteStatus};
 use redis::{Cmd, RedisWrite, Script, ToRedisArgs, Value};
 
-use super::entry;
+use crate::cache::head;
 use crate::driver::redis::Trouble;
 
 /// Where an entry is stored: a namespace, a colon, and the key as it is.
@@ -18,7 +18,7 @@ pub(super) struct Place<'a> {
 
 /// An entry that is written: head and data, put together only in the buffer that is sent.
 pub(super) struct Entry<'a> {
-    head: [u8; entry::HEAD_LEN],
+    head: [u8; head::HEAD_LEN],
     data: &'a [u8],
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Done {
 impl<'a> Then<'a> {
     /// Writes `value`, which is alive at `now`.
     pub(super) fn write(value: &'a CacheValue<Bytes>, now: Timestamp) -> Self {
-        let entry = Entry { head: entry::head(value), data: &value.data };
+        let entry = Entry { head: head::head(value), data: &value.data };
         Self::Write(value.expire.map(|expire| millis_left(expire, now)), entry)
     }
 }
@@ -87,7 +87,7 @@ impl Change<'_> {
             Some(version) => call.arg(&version[..]),
             None => call.arg(""),
         };
-        call.arg(&entry::time(self.now)[..]);
+        call.arg(&head::time(self.now)[..]);
         match then {
             Then::Remove => call.arg("remove"),
             Then::Write(None, entry) => call.arg("keep").arg(entry),
@@ -141,7 +141,7 @@ impl Place<'_> {
 
 impl Entry<'_> {
     const fn len(&self) -> usize {
-        entry::HEAD_LEN + self.data.len()
+        head::HEAD_LEN + self.data.len()
     }
 }
 
