@@ -13,7 +13,9 @@
 mod support;
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use larder_testkit::Proxy;
 use larder_testkit::service::RedisServer;
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Call, Daemon, run, run_with};
@@ -27,6 +29,9 @@ const TESTS: &[(&str, fn())] = &[
     ("daemons_that_compress_and_daemons_that_do_not_read_each_other", compression),
     ("a_daemon_starts_and_serves_without_the_server", without_server),
     ("a_daemon_tells_of_each_tier_and_leaves_one_alone_that_fails", tiers),
+    ("daemons_tell_one_another_of_changes", coherent),
+    ("within_the_bound_no_old_value_is_served_while_the_bus_is_cut", cut_bus),
+    ("a_daemon_that_stood_still_serves_nothing_old", stood_still),
 ];
 
 fn main() -> ExitCode {
@@ -203,7 +208,7 @@ fn without_server() {
                 break;
             }
             assert!(turn < 200, "the server was not found again");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
 }
@@ -262,7 +267,176 @@ fn tiers() {
                 break;
             }
             assert!(turn < 200, "the breaker stays open: {far}");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    });
+}
+
+/// What a daemon on a bus promises here.
+const STALENESS: Duration = Duration::from_millis(1_500);
+
+/// Two daemons with memory over one server, whose ways to the bus can be cut.
+struct Pair {
+    daemons: [Daemon; 2],
+    proxies: [Proxy; 2],
+    _kept: ([tempfile::TempDir; 2], RedisServer),
+}
+
+impl Pair {
+    fn start() -> Self {
+        let server = RedisServer::start().unwrap();
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let proxies = [0, 1].map(|_| Proxy::to_port(server.port()).unwrap());
+        let daemons = [0, 1].map(|at: usize| {
+            Daemon::configured(
+                folders[at].path(),
+                &format!(
+                    r#"
+                    [cache.default]
+                    l1 = "memory:?capacity=1MiB"
+                    l2 = "{}?namespace=shop"
+                    bus = "redis://{}/0?namespace=shop"
+                    bus_staleness = "{}ms"
+                    [spool.default]
+                    l1 = "memory:"
+                    [consensus]
+                    uri = "memory:"
+                    "#,
+                    server.uri(0),
+                    proxies[at].address(),
+                    STALENESS.as_millis(),
+                ),
+            )
+        });
+        Self { daemons, proxies, _kept: (folders, server) }
+    }
+
+    /// Waits until both trust their copies, or one of them does not.
+    async fn trust(&self, at: usize, trusted: bool) {
+        let line = format!("larder_cache_bus_trusted{{cache=\"default\"}} {}", u8::from(trusted));
+        for _ in 0..1_000 {
+            let metrics = self.daemons[at].call(Call::get("/metrics")).await;
+            if String::from_utf8_lossy(&metrics.body).contains(&line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("daemon {at} does not come to be trusted={trusted}");
+    }
+
+    async fn put(&self, at: usize, value: &'static str) {
+        let put = self.daemons[at].call(Call::put("/v1/cache/default/k", value)).await;
+        assert_eq!(put.header("larder-outcome"), Some("l1=done, l2=done"));
+    }
+
+    /// The value and which tier gave it.
+    async fn get(&self, at: usize) -> (String, String) {
+        let got = self.daemons[at].call(Call::get("/v1/cache/default/k")).await;
+        let source = got.header("larder-source").unwrap_or_default().to_owned();
+        (String::from_utf8(got.body.to_vec()).unwrap(), source)
+    }
+
+    /// A copy of `value` in the memory of both.
+    async fn both_have(&self, value: &'static str) {
+        self.put(0, value).await;
+        for turn in 0.. {
+            let (seen, source) = self.get(1).await;
+            if seen == value && source == "l1" {
+                return;
+            }
+            assert!(turn < 1_000, "{seen} from {source}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// How long the second one goes on to serve something else than `value`.
+    async fn until_it_has(&self, value: &str) -> Duration {
+        let start = Instant::now();
+        loop {
+            let asked = start.elapsed();
+            if self.get(1).await.0 == value {
+                return asked;
+            }
+            assert!(asked < 10 * STALENESS, "{value} never came");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn coherent() {
+    let pair = Pair::start();
+    block_on(async {
+        pair.trust(0, true).await;
+        pair.trust(1, true).await;
+        let mut slowest = Duration::ZERO;
+        for value in ["one", "two", "three", "four", "five"] {
+            pair.both_have("old").await;
+            pair.put(0, value).await;
+            slowest = slowest.max(pair.until_it_has(value).await);
+        }
+        println!("the slowest change was seen after {slowest:?}");
+        assert!(slowest < STALENESS / 3, "{slowest:?}");
+        pair.both_have("old").await;
+        let removed = pair.daemons[0].call(Call::delete("/v1/cache/default/k")).await;
+        assert_eq!(removed.status, 200);
+        for turn in 0.. {
+            if pair.daemons[1].call(Call::get("/v1/cache/default/k")).await.status == 404 {
+                break;
+            }
+            assert!(turn < 100, "a removed value stays");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    let Pair { daemons: [one, two], .. } = pair;
+    assert!(one.terminate().success() && two.terminate().success());
+}
+
+fn cut_bus() {
+    type Fault = fn(&Proxy);
+    let pair = Pair::start();
+    let faults: [(&str, usize, Fault); 4] = [
+        ("the one that asks is cut off", 1, Proxy::cut),
+        ("the one that asks hears nothing", 1, Proxy::hang),
+        ("the one that writes is cut off", 0, Proxy::cut),
+        ("the one that writes is not heard", 0, Proxy::hang),
+    ];
+    block_on(async {
+        for (what, at, fault) in faults {
+            pair.trust(0, true).await;
+            pair.trust(1, true).await;
+            pair.both_have("old").await;
+            fault(&pair.proxies[at]);
+            pair.put(0, "new").await;
+            let took = pair.until_it_has("new").await;
+            println!("{what}: seen after {took:?}");
+            assert!(took < STALENESS, "{what}: {took:?}");
+            pair.trust(1, false).await;
+            // In doubt the bound holds as well, again and again.
+            for value in ["newer", "newest"] {
+                assert_eq!(pair.get(1).await.0, if value == "newer" { "new" } else { "newer" });
+                pair.put(0, value).await;
+                let took = pair.until_it_has(value).await;
+                assert!(took < STALENESS, "{what}, in doubt: {took:?}");
+            }
+            pair.proxies[at].restore();
+        }
+        pair.trust(0, true).await;
+        pair.trust(1, true).await;
+        pair.both_have("old").await;
+        pair.put(0, "last").await;
+        assert!(pair.until_it_has("last").await < STALENESS / 3);
+    });
+}
+
+fn stood_still() {
+    let pair = Pair::start();
+    block_on(async {
+        pair.trust(1, true).await;
+        pair.both_have("old").await;
+        pair.daemons[1].signal("-STOP");
+        pair.put(0, "new").await;
+        tokio::time::sleep(STALENESS).await;
+        pair.daemons[1].signal("-CONT");
+        assert_eq!(pair.get(1).await.0, "new");
     });
 }

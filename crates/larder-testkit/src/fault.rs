@@ -1,7 +1,10 @@
 //! Stores that fail on purpose: to try what stands on top of them, and the laws themselves.
 
 mod consensus;
+mod proxy;
 mod spool;
+
+pub use proxy::{Direction, Proxy};
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

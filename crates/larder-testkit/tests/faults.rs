@@ -1,6 +1,8 @@
 //! The fault wrapper says the truth about effects, and histories recorded through it still have an
 //! order.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -100,4 +102,98 @@ async fn live(
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// An echo server behind a proxy, and a client of it.
+fn echo() -> (larder_testkit::Proxy, impl Fn() -> std::net::TcpStream) {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = server.accept() {
+            std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    let proxy = larder_testkit::Proxy::start(address).unwrap();
+    let at = proxy.address();
+    let connect = move || {
+        let stream = std::net::TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        stream
+    };
+    (proxy, connect)
+}
+
+/// What comes back of `words`; less when the connection ends or is silent.
+fn answer(mut stream: &std::net::TcpStream, words: &[u8]) -> Vec<u8> {
+    use std::io::{Read as _, Write as _};
+    let mut answer = Vec::new();
+    if stream.write_all(words).is_ok() {
+        let mut byte = [0];
+        while answer.len() < words.len() && stream.read(&mut byte).is_ok_and(|len| len > 0) {
+            answer.push(byte[0]);
+        }
+    }
+    answer
+}
+
+#[test]
+fn a_proxy_cuts_kills_and_restores() {
+    let (proxy, connect) = echo();
+    let client = connect();
+    assert_eq!(answer(&client, b"hello"), b"hello");
+    proxy.cut();
+    assert_eq!(answer(&client, b"hello"), b"");
+    assert_eq!(answer(&connect(), b"hello"), b"", "while it is cut nobody gets through");
+    proxy.restore();
+    assert_eq!(answer(&client, b"hello"), b"", "what was cut stays so");
+    let client = connect();
+    assert_eq!(answer(&client, b"hello"), b"hello");
+    proxy.kill();
+    assert_eq!(answer(&client, b"hello"), b"");
+    assert_eq!(answer(&connect(), b"hello"), b"hello");
+    assert_eq!(proxy.accepted(), 4);
+}
+
+#[test]
+fn a_proxy_hangs_and_then_passes_on_what_it_held() {
+    let (proxy, connect) = echo();
+    let client = connect();
+    assert_eq!(answer(&client, b"1"), b"1");
+    proxy.hang();
+    assert_eq!(answer(&client, b"22"), b"");
+    proxy.restore();
+    assert_eq!(answer(&client, b"3"), b"2");
+    let held = larder_testkit::Direction::Answer;
+    proxy.hold(held);
+    assert_eq!(answer(&client, b"4"), b"2", "that was on its way already");
+}
+
+#[test]
+fn a_proxy_ends_a_connection_after_so_many_bytes() {
+    use larder_testkit::Direction;
+    for (direction, bytes, comes_back) in [
+        (Direction::Request, 3, &b"hel"[..]),
+        (Direction::Answer, 2, b"he"),
+        (Direction::Answer, 0, b""),
+    ] {
+        let (proxy, connect) = echo();
+        let client = connect();
+        proxy.kill_after(direction, bytes);
+        let back = answer(&client, b"hello");
+        assert!(comes_back.starts_with(&back), "{direction:?} {bytes}: {back:?}");
+        proxy.restore();
+        assert_eq!(answer(&connect(), b"again"), b"again");
+    }
+}
+
+#[test]
+fn a_proxy_delays() {
+    use larder_core::{Clock as _, SystemClock};
+    let (proxy, connect) = echo();
+    let client = connect();
+    let delay = std::time::Duration::from_millis(40);
+    proxy.delay(delay);
+    let start = SystemClock.instant();
+    assert_eq!(answer(&client, b"slow"), b"slow");
+    assert!(SystemClock.instant() - start >= 2 * delay);
 }

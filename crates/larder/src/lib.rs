@@ -59,6 +59,10 @@ pub use registry::{OpenError, attach_bus, open_cache, open_consensus, open_spool
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/coherence.md")]
+struct CoherencePage;
+
 #[cfg(all(doctest, feature = "redis"))]
 #[doc = include_str!("../../../docs/redis.md")]
 struct RedisPage;

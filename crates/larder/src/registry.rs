@@ -5,7 +5,7 @@
 //! | `memory:` | cache, spool, consensus, bus | `capacity` (256MiB), for a spool also `max_entries`; none for a bus |
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
 //! | `log:PATH` | cache | `capacity` (1GiB), `max_entries` (one for each KiB), `timeout` (1s) |
-//! | `redis://HOST:PORT/DB` | cache | `namespace` (larder), `timeout` (1s), `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
+//! | `redis://HOST:PORT/DB` | cache, bus | `namespace` (larder), `timeout` (1s), for a cache `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
 //! | `postgres://USER@HOST:PORT/DB` | cache | `schema` (larder), `timeout` (1s), `connections` (8), `max_value` (65MiB) |
 
 use std::sync::OnceLock;
@@ -19,6 +19,8 @@ use larder_core::{
 };
 
 use crate::address::{Address, AddressError};
+#[cfg(feature = "redis")]
+use crate::bus::RedisBus;
 #[cfg(feature = "postgres")]
 use crate::cache::PostgresCache;
 #[cfg(feature = "redis")]
@@ -125,6 +127,8 @@ pub fn attach_bus(uri: &str) -> Result<SharedBus, OpenError> {
             memory_bus(address)?;
             Ok(SharedBus::new(MEMORY.get_or_init(MemoryBus::new).clone()))
         }
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => Ok(SharedBus::new(RedisBus::attach(uri)?)),
         _ => Err(unknown_scheme(&address, "bus", BUSES)),
     }
 }
@@ -155,6 +159,14 @@ pub fn check_consensus(uri: &str) -> Result<(), OpenError> {
         "log" => Ok(log::consensus_options(address).map(drop)?),
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
     }
+}
+
+/// Checks the address of a bus as far as that goes without opening it.
+///
+/// # Errors
+/// As [`check_spool`].
+pub fn check_bus(uri: &str) -> Result<(), OpenError> {
+    attach_bus(uri).map(drop)
 }
 
 /// Checks the address of a cache tier as far as that goes without opening it.
@@ -327,7 +339,12 @@ impl Failure for OpenError {
 
 const SPOOLS: &[(&str, bool)] = &[("memory", true), ("log", cfg!(feature = "log"))];
 const CONSENSUS: &[(&str, bool)] = SPOOLS;
-const BUSES: &[(&str, bool)] = &[("memory", true)];
+/// The schemes of buses.
+const BUSES: &[(&str, bool)] = &[
+    ("memory", true),
+    ("redis", cfg!(feature = "redis")),
+    ("rediss", cfg!(feature = "redis-tls")),
+];
 /// The schemes of caches, and whether this build has them.
 const CACHES: &[(&str, bool)] = &[
     ("memory", true),

@@ -1,9 +1,11 @@
 //! From the config of a cache to a cache.
 
 use bytes::Bytes;
-use larder::cache::{Cache, Encoded, Guarded, RawCodec, Schema, Tagged, TaggedCodec, Tiered};
+use larder::cache::{
+    Cache, CoherenceOptions, Encoded, Guarded, RawCodec, Schema, Tagged, TaggedCodec, Tiered,
+};
 use larder::compose::BoundedOffload;
-use larder::{SharedTier, Tier};
+use larder::{SharedTier, Tier, Topic};
 
 use super::config::CacheConfig;
 use crate::exit::Exit;
@@ -33,7 +35,17 @@ pub(crate) fn open(
             SharedTier::new(tiered.build())
         }
     };
-    Ok(Cache::builder(tier).name(name).build())
+    let mut cache = Cache::builder(tier).name(name);
+    if let Some(bus) = &config.bus {
+        let topic =
+            Topic::new(name).map_err(|error| Exit::usage(format!("cache {name}: {error}")))?;
+        let mut options = CoherenceOptions::new(larder::registry::attach_bus(&bus.0)?, topic);
+        if let Some(staleness) = config.bus_staleness {
+            options = options.staleness_max(staleness);
+        }
+        cache = cache.coherence(options);
+    }
+    Ok(cache.build())
 }
 
 /// A tier of the cache `name`; behind a network with a circuit breaker. A server that cannot be reached now is not waited for: the daemon

@@ -10,7 +10,7 @@ use larder::Address;
 use larder::address::parse_bytes;
 use larder::cache::{AnyCompressor, GuardOptions};
 use larder::compose::{AnyReadPolicy, AnyWritePolicy, RefillPolicy};
-use larder::registry::{OpenError, check_cache, check_consensus, check_spool};
+use larder::registry::{OpenError, check_bus, check_cache, check_consensus, check_spool};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
@@ -90,6 +90,11 @@ pub(crate) struct CacheConfig {
     /// For how long at most.
     #[serde(deserialize_with = "duration")]
     pub(crate) breaker_pause_max: Duration,
+    /// What tells other daemons with the same cache of changes.
+    pub(crate) bus: Option<Uri>,
+    /// For how long a value may be served at most that another daemon has changed.
+    #[serde(deserialize_with = "some_duration")]
+    pub(crate) bus_staleness: Option<Duration>,
 }
 
 /// A spool.
@@ -151,6 +156,7 @@ impl Config {
         for (name, cache) in &self.cache {
             check(format!("cache.{}.l1", name.0), cache.l1.as_ref(), check_cache)?;
             check(format!("cache.{}.l2", name.0), cache.l2.as_ref(), check_cache)?;
+            check(format!("cache.{}.bus", name.0), cache.bus.as_ref(), check_bus)?;
         }
         for (name, spool) in &self.spool {
             check(format!("spool.{}.l1", name.0), spool.l1.as_ref(), check_spool)?;
@@ -227,6 +233,8 @@ impl Default for CacheConfig {
             breaker: true,
             breaker_pause: guard.pause,
             breaker_pause_max: guard.pause_max,
+            bus: None,
+            bus_staleness: None,
         }
     }
 }
@@ -297,6 +305,10 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     parsed.ok_or_else(|| {
         D::Error::custom(format!("{text:?} is not a duration such as 30s, of at most 365days"))
     })
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
 }
 
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

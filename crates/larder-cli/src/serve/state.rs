@@ -90,6 +90,8 @@ impl App {
         if let Drained::Aborted { tasks } = self.offload.drain(self.limits.drain).await {
             warn!(tasks, "writes of a second tier were cut off: they did not end in time");
         }
+        // All at once: each has a second to say goodbye to other daemons.
+        futures_util::future::join_all(self.caches.values().map(Cache::leave)).await;
         let mut result = Ok(());
         for (name, spool) in &self.spools {
             let closed = tokio::time::timeout(self.limits.drain, spool.shutdown()).await;

@@ -28,7 +28,6 @@ pub use compressor::{AnyCompressor, Compressor, NoCompression, UnknownCompressor
 use record::{Form, Record, Unreadable};
 use schema::Place;
 #[cfg(feature = "redis")]
-pub(super) use schema::check_namespace;
 pub use schema::{NAMESPACE_BYTES_MAX, Schema, SchemaError};
 
 /// A tier of values over a tier of bytes: every value is a self-describing, checksummed record.

@@ -14,6 +14,7 @@
 //! The tiers are what [`Tier`] says; everything of the contract is re-exported here. This room
 //! knows `compose` and the contracts, and neither spools nor consensus.
 
+mod coherence;
 mod encoded;
 mod face;
 mod guarded;
@@ -32,6 +33,7 @@ mod tallied;
 mod tiered;
 mod weight;
 
+pub use coherence::{CoherenceOptions, CoherenceStats};
 #[cfg(feature = "json")]
 pub use encoded::JsonCodec;
 #[cfg(feature = "lz4")]

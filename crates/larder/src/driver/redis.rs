@@ -17,11 +17,14 @@ use tokio::time::{timeout, timeout_at};
 use crate::registry::OpenError;
 
 mod endpoint;
+mod listen;
+mod settings;
 #[cfg(feature = "redis-tls")]
 mod tls;
 mod trouble;
 
 pub(crate) use endpoint::Endpoint;
+pub(crate) use settings::Settings;
 pub(crate) use trouble::Trouble;
 
 /// One connection to a server, shared by all calls; the way there, when there is none.
@@ -46,6 +49,11 @@ struct Inner {
     told: AtomicBool,
     connects: Counter,
 }
+
+/// Bytes to and from a server, over TLS or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 enum State {
     /// There is no connection. The last attempt failed then, for this reason.
@@ -253,6 +261,11 @@ impl Inner {
     }
 
     async fn connect(&self) -> Result<Wire, Trouble> {
+        self.greet(self.dial().await?).await
+    }
+
+    /// A way to the server, over TLS if that is asked for.
+    async fn dial(&self) -> Result<Box<dyn Stream>, Trouble> {
         let Endpoint { host, port, .. } = &self.endpoint;
         let unreachable = |error| Trouble::unreachable(&self.endpoint, &error);
         let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
@@ -260,17 +273,13 @@ impl Inner {
         stream.set_nodelay(true).map_err(unreachable)?;
         #[cfg(feature = "redis-tls")]
         if let Some(trust) = &self.endpoint.tls {
-            let stream = tls::connect(&self.endpoint, trust, stream).await?;
-            return self.greet(stream).await;
+            return Ok(Box::new(tls::connect(&self.endpoint, trust, stream).await?));
         }
-        self.greet(stream).await
+        Ok(Box::new(stream))
     }
 
     /// Makes a connection of a stream, and introduces us there.
-    async fn greet<S>(&self, stream: S) -> Result<Wire, Trouble>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn greet(&self, stream: Box<dyn Stream>) -> Result<Wire, Trouble> {
         let lost = |error| Trouble::lost(&self.endpoint, &error);
         // The introduction is made below, so that its errors are classified as all others are.
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();

@@ -9,5 +9,21 @@ pub(crate) fn all() -> Vec<Candidate<SharedBus>> {
     vec![
         subjects::memory_bus().into(),
         Subject::new("memory-uri", move || Ok(Place::new(by_uri))).into(),
+        #[cfg(feature = "redis")]
+        redis(),
     ]
+}
+
+/// Every place has a namespace of its own on the server that the tests of this process share.
+#[cfg(feature = "redis")]
+fn redis() -> Candidate<SharedBus> {
+    use larder::clock::random_u64;
+    use larder_testkit::service::RedisServer;
+
+    let subject = Subject::new("redis", || {
+        let server = RedisServer::shared()?;
+        let uri = format!("{}?namespace=law-{:016x}&timeout=10s", server.uri(0), random_u64());
+        Ok(Place::new(move || std::future::ready(attach_bus(&uri))).keeping(server))
+    });
+    Candidate { subject, missing: RedisServer::missing() }
 }

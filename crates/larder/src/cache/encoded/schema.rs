@@ -74,7 +74,7 @@ impl Schema {
 
 /// Checks that `namespace` can stand in front of keys: it has no colon, which ends it, and nothing
 /// that a pattern of a store would mean otherwise.
-pub(in crate::cache) fn check_namespace(namespace: &str) -> Result<(), SchemaError> {
+fn check_namespace(namespace: &str) -> Result<(), SchemaError> {
     if namespace.is_empty() || namespace.len() > NAMESPACE_BYTES_MAX {
         return Err(SchemaError::NamespaceLength { len: namespace.len() });
     }

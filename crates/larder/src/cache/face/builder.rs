@@ -8,6 +8,7 @@ use larder_core::{HybridClock, SharedClock, SharedTier, SystemClock};
 use tokio::sync::Semaphore;
 
 use super::super::Tagged;
+use super::super::coherence::{Coherence, CoherenceOptions, Membership};
 use super::super::load::{Flights, Jitter, LoadOptions, Pauses};
 use super::super::tags::Floors;
 use super::tally::Tally;
@@ -26,6 +27,7 @@ pub struct CacheBuilder<V> {
     offload: Option<BoundedOffload>,
     waiters_max: usize,
     seed: Option<u64>,
+    coherence: Option<CoherenceOptions>,
 }
 
 impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
@@ -46,6 +48,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
             offload: None,
             waiters_max: Self::WAITERS_MAX,
             seed: None,
+            coherence: None,
         }
     }
 
@@ -100,6 +103,16 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
         self
     }
 
+    /// Keeps the copies of this process in step with the same cache in other processes. Default:
+    /// nobody is told of changes, and nobody tells.
+    ///
+    /// It speaks and listens in the background of the runtime that it is built or first used in.
+    #[must_use]
+    pub fn coherence(mut self, options: CoherenceOptions) -> Self {
+        self.coherence = Some(options);
+        self
+    }
+
     /// Lets jitter repeat itself, for tests. Default: a random seed.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -109,13 +122,26 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
 
     /// The cache.
     pub fn build(self) -> Cache<V> {
-        let Self { tier, name, clock, default_ttl, tags_max, load, offload, waiters_max, seed } =
-            self;
+        let Self {
+            tier,
+            name,
+            clock,
+            default_ttl,
+            tags_max,
+            load,
+            offload,
+            waiters_max,
+            seed,
+            coherence,
+        } = self;
         let versions = HybridClock::new(Arc::clone(&clock));
         let start = versions.next();
         let waiters_max = waiters_max.min(Semaphore::MAX_PERMITS);
         let limits = OffloadLimits::new().with_max_task_time(Self::LOAD_TIME_MAX);
-        Cache(Arc::new(Inner {
+        let membership = coherence
+            .map(|options| Membership::new(Coherence::new(&name, start.origin(), &clock, options)));
+        let cache = Cache(Arc::new(Inner {
+            membership,
             tally: Tally::new(&name),
             floors: Floors::new(start, tags_max),
             origin: start.origin(),
@@ -131,6 +157,8 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
             offload: offload.unwrap_or_else(|| BoundedOffload::new(limits)),
             waiting: Semaphore::new(waiters_max),
             waiters_max,
-        }))
+        }));
+        cache.keep_up();
+        cache
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use larder_core::error::chain;
 use larder_core::{
-    Age, BoxError, CacheValue, Condition, KeyRef, Now, Tier as _, Timestamp, Version,
+    Age, BoxError, CacheValue, Condition, KeyRef, Now, Tier as _, Timestamp, Version, WriteStatus,
 };
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::super::Tagged;
 use super::super::load::{Elected, Flight, Keep, LoadError, LoadOptions, Loaded, Look};
 use super::hit::{Entry, Hit};
-use super::{Cache, Inner};
+use super::{Cache, Change, Inner};
 use crate::compose::{Offload as _, OffloadKey, Refused, RefusedReason};
 
 type FlightOf<V> = Flight<Entry<V>>;
@@ -100,7 +100,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         T: Into<Loaded<V>>,
         E: Into<BoxError>,
     {
-        if let Now::Hit(found) = self.0.tier.read_now(key)
+        if let Now::Hit(found) = self.read_now(key)
             && let Ok(entry) = self.0.accept(found)
             && entry.age == Age::Fresh
             && !self.0.is_due_eagerly(&entry, options)
@@ -345,10 +345,22 @@ impl<V: Clone + Send + Sync + 'static> Ending<V> {
             return;
         }
         let condition = self.condition();
+        let mut notice = self.cache.notice(flight.key(), Change::Put);
+        if flight.fallback().is_none() {
+            // It replaces nothing that others may have a copy of.
+            notice.wrote(WriteStatus::NOT_NEWER, None);
+        }
         match inner.tier.write(flight.key(), value, condition).await {
-            Ok(written) if written.applied => inner.pauses.end(flight.key()),
-            Ok(_) => inner.tally.superseded_loads.increment(),
+            Ok(written) => {
+                notice.wrote(written, version);
+                if written.applied {
+                    inner.pauses.end(flight.key());
+                } else {
+                    inner.tally.superseded_loads.increment();
+                }
+            }
             Err(error) => {
+                notice.failed(&error);
                 inner.tally.errors.increment();
                 tracing::debug!(
                     target: "larder::cache",

@@ -8,7 +8,7 @@ use larder_core::{
 
 use super::super::Tagged;
 use super::hit::{Entry, Lookup};
-use super::{Cache, Invalid, PutOptions};
+use super::{Cache, Change, PutOptions};
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// What the cache knows about each of `keys`, in their order: as [`Cache::look_up`], with one
@@ -85,27 +85,40 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         for change in &mut changes {
             change.settled().await;
         }
+        let mut notices: Vec<_> =
+            keys.iter().map(|key| self.notice(*key, Change::Remove)).collect();
         let removed = self.0.tier.remove_many(keys, Condition::Always).await;
         match &removed {
             Ok(removed) => {
                 let there = removed.iter().filter(|status| status.count() > 0);
                 there.for_each(|_| self.0.tally.removes.increment());
             }
-            Err(_) => self.0.tally.errors.increment(),
+            Err(error) => {
+                self.0.tally.errors.increment();
+                // It is the error of one key: the others may have been removed.
+                if keys.len() == 1 {
+                    for notice in &mut notices {
+                        notice.failed(error);
+                    }
+                }
+            }
         }
         removed
     }
 
     async fn find_many(&self, keys: &[KeyRef<'_>]) -> Result<Vec<Option<Entry<V>>>, CacheError> {
+        if !self.vouch().await {
+            return Ok(keys.iter().map(|_| None).collect());
+        }
         let answers = self.0.tier.read_many(keys).await?;
         let mut found = Vec::with_capacity(keys.len());
         for (key, answer) in keys.iter().zip(answers) {
             found.push(match answer.map(|answer| self.0.accept(answer)) {
                 None => None,
                 Some(Ok(entry)) => Some(entry),
-                Some(Err(Invalid(version))) => {
+                Some(Err(invalid)) => {
                     self.0.tally.invalidated.increment();
-                    self.drop_invalid(*key, version).await;
+                    self.drop_invalid(*key, invalid).await;
                     // It may have hidden a valid value in a far layer.
                     self.find(*key).await?
                 }
@@ -140,16 +153,19 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
             change.settled().await;
             inner.pauses.end(key.as_ref());
         }
-        if !inner.tier.conditions().if_newer_than {
-            let written = inner.tier.write_many(values, Condition::Always).await?;
-            return Ok(spread(&places, &written));
-        }
-        let condition = Condition::IfNewerThan(version);
+        // Told also when the call fails: that is the error of one key.
+        let mut notices: Vec<_> =
+            keys.iter().map(|key| self.notice(key.as_ref(), Change::Put)).collect();
+        let conditional = inner.tier.conditions().if_newer_than;
+        let condition =
+            if conditional { Condition::IfNewerThan(version) } else { Condition::Always };
         let mut written = inner.tier.write_many(values.clone(), condition).await?;
-        for (status, (key, value)) in written.iter_mut().zip(values) {
-            if !status.applied {
-                *status = self.insist(key.as_ref(), value).await?;
+        for ((status, notice), (key, value)) in written.iter_mut().zip(&mut notices).zip(values) {
+            let mut version = version;
+            if !status.applied && conditional {
+                (*status, version) = self.insist(key.as_ref(), value).await?;
             }
+            notice.wrote(*status, Some(version));
         }
         Ok(spread(&places, &written))
     }

@@ -11,12 +11,14 @@ use larder_core::{
 };
 use tokio::sync::Semaphore;
 
+use super::coherence::{Change, Membership};
 use super::load::{Flights, Jitter, LoadOptions, Pauses};
 use super::tags::Floors;
 use super::{Tag, Tagged, Tags};
 use crate::compose::BoundedOffload;
 
 mod builder;
+mod coherent;
 mod hit;
 mod load;
 mod many;
@@ -36,8 +38,8 @@ use tally::Tally;
 ///
 /// # Tags
 /// [`Cache::remove_tag`] invalidates every value that was put with the tag before, wherever its
-/// copies are. It takes effect in this process when it returns; other processes are not told, and a
-/// value that one of them put is judged by its version: by the clocks of both. Up to 65,536 tags are
+/// copies are. It takes effect in this process when it returns; other processes are told over a bus
+/// if there is one, and a value that one of them put is judged by its version: by the clocks of both. Up to 65,536 tags are
 /// remembered; beyond that, and for what was put before this cache was made, tagged
 /// values die that need not have: a value never outlives its invalidation here.
 ///
@@ -46,6 +48,12 @@ use tally::Tally;
 /// background, and never over what was put or removed meanwhile. Everything about it has a bound:
 /// loads at a time and their time ([`CacheBuilder::offload`]), callers who wait
 /// ([`CacheBuilder::waiters_max`]), keys with a pause after failures (16,384).
+///
+/// # Other processes
+/// With [`CacheBuilder::coherence`] the copies in private tiers keep in step with the same cache in
+/// other processes, within a bound that [`CoherenceOptions`](super::CoherenceOptions) states. Without
+/// it a copy lives as long as its value, or as
+/// [`TieredBuilder::l1_ttl_max`](super::TieredBuilder::l1_ttl_max) lets it.
 ///
 /// # Metrics
 /// With the label `cache`; in brackets what else labels them.
@@ -65,6 +73,10 @@ use tally::Tally;
 /// | `larder_cache_stale_served_total` | stale values given to callers who would have loaded |
 /// | `larder_cache_superseded_loads_total` | loaded values that were not cached because something newer was put, removed or invalidated |
 /// | `larder_cache_load_errors_total` (`reason`: [`LoadError::as_str`](super::LoadError::as_str)) | loads that failed, and callers who were turned away |
+/// | `larder_cache_bus_trusted`, `larder_cache_bus_peers` (gauges) | whether every other process is heard, and how many there are |
+/// | `larder_cache_bus_sent_total`, `_send_errors_total`, `_left_out_total` | messages sent, failed attempts, changes that were not told because too many waited |
+/// | `larder_cache_bus_received_total`, `_changes_total`, `_refused_versions_total` | messages of others, the changes in them, versions too far in the future |
+/// | `larder_cache_bus_gaps_total`, `_unreadable_total`, `_forgotten_total`, `_subscriptions_total` | what was missed, what could not be read, times that all copies were forgotten, subscriptions made |
 ///
 /// Events have the target `larder::cache`: a refresh that failed is a warning, a load that failed
 /// is told at debug level because its callers get the error. Keys and values appear in neither.
@@ -105,6 +117,7 @@ struct Inner<V> {
     waiting: Semaphore,
     waiters_max: usize,
     tally: Tally,
+    membership: Option<Membership>,
 }
 
 /// What a cache has done since it was made, and how full it is.
@@ -221,12 +234,19 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         let version = self.0.versions.next();
         change.settled().await;
         self.0.pauses.end(key);
-        let written = self.store(key, value, options, version).await;
-        match &written {
-            Ok(_) => self.0.tally.puts.increment(),
-            Err(_) => self.0.tally.errors.increment(),
+        let mut notice = self.notice(key, Change::Put);
+        match self.store(key, value, options, version).await {
+            Ok((written, version)) => {
+                self.0.tally.puts.increment();
+                notice.wrote(written, Some(version));
+                Ok(written)
+            }
+            Err(error) => {
+                self.0.tally.errors.increment();
+                notice.failed(&error);
+                Err(error)
+            }
         }
-        written
     }
 
     /// Removes `key` from every layer; a missing key is `Missing`, not an error. What a load that is
@@ -241,11 +261,15 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     pub async fn remove(&self, key: KeyRef<'_>) -> Result<DeleteStatus, CacheError> {
         let mut change = self.0.flights.change(key);
         change.settled().await;
+        let mut notice = self.notice(key, Change::Remove);
         let removed = self.0.tier.remove(key, Condition::Always).await;
         match &removed {
             Ok(DeleteStatus::Deleted(_)) => self.0.tally.removes.increment(),
             Ok(DeleteStatus::Missing) => {}
-            Err(_) => self.0.tally.errors.increment(),
+            Err(error) => {
+                self.0.tally.errors.increment();
+                notice.failed(error);
+            }
         }
         removed
     }
@@ -254,7 +278,9 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     ///
     /// At once, however many they are: their memory is freed as they are asked for or evicted.
     pub fn remove_tag(&self, tag: &Tag) {
-        self.0.floors.raise(tag, self.0.versions.next());
+        let version = self.0.versions.next();
+        self.0.floors.raise(tag, version);
+        self.tell(|| Change::RemoveTag(tag.clone(), version));
     }
 
     /// Invalidates everything that was put before, and clears every layer.
@@ -266,9 +292,13 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// # Cancel safety
     /// Dropping the future leaves everything invalid here; layers may not be cleared.
     pub async fn clear(&self) -> Result<(), CacheError> {
-        self.0.floors.raise_all(self.0.versions.next());
+        let version = self.0.versions.next();
+        self.0.floors.raise_all(version);
+        self.tell(|| Change::Clear(version));
         self.0.flights.void_all().await;
         let cleared = self.0.tier.clear().await;
+        // Again: what others have read meanwhile may have been cleared just after.
+        self.tell(|| Change::Clear(version));
         if cleared.is_err() {
             self.0.tally.errors.increment();
         }
@@ -283,7 +313,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// What a tier in memory has at hand, counted. Asked first, and not only by tiers of tiers: it
     /// saves a hit the way through their futures.
     fn find_now(&self, key: KeyRef<'_>) -> Option<Entry<V>> {
-        let Now::Hit(found) = self.0.tier.read_now(key) else { return None };
+        let Now::Hit(found) = self.read_now(key) else { return None };
         let entry = self.0.accept(found).ok()?;
         self.count(&entry);
         Some(entry)
@@ -304,14 +334,17 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     }
 
     async fn find(&self, key: KeyRef<'_>) -> Result<Option<Entry<V>>, CacheError> {
+        if !self.vouch().await {
+            return Ok(None);
+        }
         // Twice: an invalid copy in a near layer may hide a valid value in a far one.
         for _ in 0..2 {
             let Some(found) = self.0.tier.read(key).await? else { return Ok(None) };
             match self.0.accept(found) {
                 Ok(entry) => return Ok(Some(entry)),
-                Err(Invalid(version)) => {
+                Err(invalid) => {
                     self.0.tally.invalidated.increment();
-                    self.drop_invalid(key, version).await;
+                    self.drop_invalid(key, invalid).await;
                 }
             }
         }
@@ -319,11 +352,17 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     }
 
     /// Removes a value that is invalid. When that fails it stays invalid.
-    async fn drop_invalid(&self, key: KeyRef<'_>, version: Option<Version>) {
-        let that_one = Condition::IfVersionIs(version);
+    async fn drop_invalid(&self, key: KeyRef<'_>, invalid: Invalid) {
+        let that_one = Condition::IfVersionIs(invalid.version);
         let supported = self.0.tier.conditions().supports(that_one);
         let condition = if supported { that_one } else { Condition::Always };
-        if self.0.tier.remove(key, condition).await.is_err() {
+        let dropped = if invalid.certain {
+            self.0.tier.remove(key, condition).await.map(drop)
+        } else {
+            // Others may know better.
+            self.0.tier.forget(key, condition).await
+        };
+        if dropped.is_err() {
             self.0.tally.errors.increment();
         }
     }
@@ -334,14 +373,14 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         data: V,
         options: PutOptions,
         version: Version,
-    ) -> Result<WriteStatus, CacheError> {
+    ) -> Result<(WriteStatus, Version), CacheError> {
         let inner = &*self.0;
         let value = inner.value(data, options, version);
         if !inner.tier.conditions().if_newer_than {
-            return inner.tier.write(key, value, Condition::Always).await;
+            return Ok((inner.tier.write(key, value, Condition::Always).await?, version));
         }
         let written = inner.tier.write(key, value.clone(), Condition::IfNewerThan(version)).await?;
-        if written.applied { Ok(written) } else { self.insist(key, value).await }
+        if written.applied { Ok((written, version)) } else { self.insist(key, value).await }
     }
 
     /// Writes a value again that was found not to be newer. What is stored has a higher version, yet
@@ -351,7 +390,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         &self,
         key: KeyRef<'_>,
         mut value: CacheValue<Tagged<V>>,
-    ) -> Result<WriteStatus, CacheError> {
+    ) -> Result<(WriteStatus, Version), CacheError> {
         let inner = &*self.0;
         let stored = inner.tier.read(key).await?.and_then(|found| found.value.version);
         let merged = stored.is_none_or(|stored| inner.merge(stored));
@@ -359,12 +398,15 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         value.version = Some(version);
         // A version too far ahead to be merged must not lock the key for ever.
         let condition = if merged { Condition::IfNewerThan(version) } else { Condition::Always };
-        inner.tier.write(key, value, condition).await
+        Ok((inner.tier.write(key, value, condition).await?, version))
     }
 }
 
-/// An entry that a tag or a clear has invalidated, by its version.
-struct Invalid(Option<Version>);
+/// An entry that a tag or a clear has invalidated, or may have.
+struct Invalid {
+    version: Option<Version>,
+    certain: bool,
+}
 
 impl<V> Inner<V> {
     /// What is put, with its life from now on.
@@ -383,11 +425,17 @@ impl<V> Inner<V> {
     fn accept(&self, found: Found<Tagged<V>>) -> Result<Entry<V>, Invalid> {
         let Found { value: CacheValue { data: tagged, expire, stale, version }, source } = found;
         if self.covers(version, &tagged.tags) {
-            return Err(Invalid(version));
+            return Err(self.invalid(version, &tagged.tags));
         }
         let Tagged { data, tags } = tagged;
         let age = self.age(stale);
         Ok(Entry { data, age, expire, stale, version, tags, source: Some(source) })
+    }
+
+    #[cold]
+    fn invalid(&self, version: Option<Version>, tags: &Tags) -> Invalid {
+        let known = version.filter(|version| self.merge(*version));
+        Invalid { version, certain: self.floors.condemn(known, tags) }
     }
 
     /// Whether an entry was invalidated.

@@ -107,11 +107,16 @@ impl<T: Clone> Flights<T> {
     /// Begins a change of `key`: a load that is under way lands nowhere, and nobody joins it any
     /// more. The same when the change ends, for loads that began meanwhile.
     pub(in crate::cache) fn change<'a>(&'a self, key: KeyRef<'a>) -> ChangeGuard<'a, T> {
-        ChangeGuard { landing: self.void(key), flights: self, key }
+        ChangeGuard { landing: self.supersede(key), flights: self, key }
     }
 
     /// As the beginning of a change of every key.
     pub(in crate::cache) async fn void_all(&self) {
+        wait_for(self.supersede_all()).await;
+    }
+
+    /// Lets nobody join any flight. Returns those that can no more be kept from landing.
+    pub(in crate::cache) fn supersede_all(&self) -> Vec<Arc<Flight<T>>> {
         let mut landing = Vec::new();
         for stripe in &self.stripes {
             let mut stripe = lock(stripe);
@@ -122,7 +127,7 @@ impl<T: Clone> Flights<T> {
                 !slot.is_empty()
             });
         }
-        wait_for(landing).await;
+        landing
     }
 
     /// Waits for flights of `key` that were superseded while they were landing.
@@ -162,7 +167,7 @@ impl<T: Clone> Flights<T> {
     }
 
     /// Lets nobody join the flight of `key`. Returns those that can no more be kept from landing.
-    fn void(&self, key: KeyRef<'_>) -> Vec<Arc<Flight<T>>> {
+    pub(in crate::cache) fn supersede(&self, key: KeyRef<'_>) -> Vec<Arc<Flight<T>>> {
         let mut stripe = self.stripe(key);
         stripe.epoch += 1;
         let Some(slot) = stripe.slots.get_mut(key.as_str()) else { return Vec::new() };
@@ -241,7 +246,7 @@ impl<T: Clone> ChangeGuard<'_, T> {
 
 impl<T: Clone> Drop for ChangeGuard<'_, T> {
     fn drop(&mut self) {
-        drop(self.flights.void(self.key));
+        drop(self.flights.supersede(self.key));
     }
 }
 

@@ -7,8 +7,7 @@ use larder_core::{SharedClock, SystemClock};
 
 use super::RedisCache;
 use crate::address::{Address, AddressError};
-use crate::cache::encoded::check_namespace;
-use crate::driver::redis::{Endpoint, Link};
+use crate::driver::redis::{Endpoint, Link, Settings};
 use crate::registry::OpenError;
 
 /// The settings of a [`RedisCache`].
@@ -27,9 +26,9 @@ const PARAMETERS: [&str; 4] = ["namespace", "timeout", "max_value", "ca (with re
 
 impl RedisCacheBuilder {
     /// The namespace of an address that names none.
-    pub const NAMESPACE: &'static str = "larder";
+    pub const NAMESPACE: &'static str = Settings::NAMESPACE;
     /// The time limit of a call, of an address that states none.
-    pub const TIMEOUT: Duration = Duration::from_secs(1);
+    pub const TIMEOUT: Duration = Settings::TIMEOUT;
     /// The largest value, of an address that states none: 65 MiB, which has room for the largest
     /// record of [`Encoded`](crate::cache::Encoded).
     pub const VALUE_BYTES_MAX: u64 = 65 << 20;
@@ -37,24 +36,7 @@ impl RedisCacheBuilder {
     const SERVER_BYTES_MAX: u64 = (512 << 20) - 1024;
 
     pub(crate) fn of(mut address: Address) -> Result<Self, AddressError> {
-        let endpoint = Endpoint::take(&mut address)?;
-        let namespace = address.take("namespace").unwrap_or_else(|| Self::NAMESPACE.to_owned());
-        if check_namespace(&namespace).is_err() {
-            return Err(AddressError::BadValue {
-                name: "namespace".into(),
-                value: namespace,
-                expected: "1 to 128 letters, digits, -, _, . and /",
-            });
-        }
-        let timeout = address.take_duration("timeout")?;
-        let timeout = timeout.unwrap_or(Self::TIMEOUT);
-        if timeout.is_zero() || timeout > Self::TIMEOUT_MAX {
-            return Err(AddressError::BadValue {
-                name: "timeout".into(),
-                value: format!("{timeout:?}"),
-                expected: "between 1us and 1h",
-            });
-        }
+        let Settings { endpoint, namespace, timeout } = Settings::take(&mut address)?;
         let value_bytes_max = address.take_bytes("max_value")?.unwrap_or(Self::VALUE_BYTES_MAX);
         if value_bytes_max > Self::SERVER_BYTES_MAX {
             return Err(AddressError::BadValue {
@@ -73,8 +55,6 @@ impl RedisCacheBuilder {
             clock: SystemClock::shared(),
         })
     }
-
-    const TIMEOUT_MAX: Duration = Duration::from_hours(1);
 
     /// The time limit of every call.
     pub(crate) const fn call_limit(&self) -> Duration {

@@ -19,7 +19,9 @@ use super::{Tag, Tags};
 /// [`Floors::TAGS_MAX`] tags are remembered. Beyond that the one that was invalidated the longest
 /// ago is forgotten, and its floor becomes that of every tag that is not remembered. So some values
 /// die without need; none lives on that should be dead. The same rule covers what was invalidated
-/// before this process started, which it cannot know: tagged values from before are dead.
+/// before this process started, which it cannot know: tagged values from before are in doubt, and
+/// so are those from before a loss of messages of other processes. What is in doubt is not served,
+/// but it is not known to be dead: it stays where it is.
 #[derive(Debug)]
 pub(crate) struct Floors {
     /// The reading of the highest floor of all: what is above it lives, without a lock.
@@ -30,7 +32,10 @@ pub(crate) struct Floors {
 #[derive(Debug)]
 struct State {
     everything: Option<Version>,
+    /// The floor of every tag that is not remembered.
     forgotten: Version,
+    /// The floor of every tag.
+    doubted: Version,
     of_tag: HashMap<Tag, Version, RandomState>,
     by_age: BTreeMap<Version, Tag>,
     tags_max: usize,
@@ -45,6 +50,7 @@ impl Floors {
         let state = State {
             everything: None,
             forgotten: start,
+            doubted: start,
             of_tag: HashMap::default(),
             by_age: BTreeMap::new(),
             tags_max,
@@ -52,10 +58,13 @@ impl Floors {
         Self { highest: AtomicU64::new(start.reading()), state: RwLock::new(state) }
     }
 
-    /// Lets values with this tag die up to `version`, which is higher than every one before.
+    /// Lets values with this tag die up to `version`.
     pub(crate) fn raise(&self, tag: &Tag, version: Version) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
+        if *state.of_tag.get(tag).unwrap_or(&state.forgotten) >= version {
+            return;
+        }
         if let Some(older) = state.of_tag.insert(tag.clone(), version) {
             state.by_age.remove(&older);
         }
@@ -76,7 +85,22 @@ impl Floors {
         self.highest.fetch_max(version.reading(), Ordering::SeqCst);
     }
 
-    /// Whether a value is dead. One without a version is as old as can be.
+    /// Puts every value with tags in doubt up to `version`.
+    pub(crate) fn doubt(&self, version: Version) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.doubted = state.doubted.max(version);
+        self.highest.fetch_max(version.reading(), Ordering::SeqCst);
+    }
+
+    /// Whether a value was invalidated for certain, and not only perhaps.
+    pub(crate) fn condemn(&self, version: Option<Version>, tags: &Tags) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let dead = |floor: &Version| version <= Some(*floor);
+        state.everything.as_ref().is_some_and(dead)
+            || tags.iter().any(|tag| state.of_tag.get(tag).is_some_and(dead))
+    }
+
+    /// Whether a value is dead or in doubt. One without a version is as old as can be.
     pub(crate) fn cover(&self, version: Option<Version>, tags: &Tags) -> bool {
         if version.is_some_and(|version| version.reading() > self.highest.load(Ordering::SeqCst)) {
             return false;
@@ -84,6 +108,7 @@ impl Floors {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let dead = |floor: Version| version <= Some(floor);
         state.everything.is_some_and(dead)
+            || (!tags.is_empty() && dead(state.doubted))
             || tags.iter().any(|tag| dead(*state.of_tag.get(tag).unwrap_or(&state.forgotten)))
     }
 }
@@ -124,6 +149,29 @@ mod tests {
         assert!(!floors.cover(Some(v(5)), &tags(&["b"])));
         assert!(floors.cover(Some(v(5)), &tags(&["a"])) && floors.cover(Some(v(6)), &tags(&["c"])));
         assert!(!floors.cover(Some(v(1)), &Tags::NONE));
+    }
+
+    #[test]
+    fn a_floor_never_falls() {
+        let floors = Floors::new(v(0), 8);
+        let tag = Tag::new("a").unwrap();
+        for at in [5, 3, 5] {
+            floors.raise(&tag, v(at));
+        }
+        assert!(floors.cover(Some(v(5)), &tags(&["a"])));
+        assert!(!floors.cover(Some(v(6)), &tags(&["a"])));
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_covered_and_not_condemned() {
+        let floors = Floors::new(v(0), 8);
+        floors.raise(&Tag::new("a").unwrap(), v(3));
+        floors.doubt(v(7));
+        assert!(floors.cover(Some(v(7)), &tags(&["a"])) && floors.cover(Some(v(7)), &tags(&["b"])));
+        assert!(!floors.cover(Some(v(7)), &Tags::NONE) && !floors.cover(Some(v(8)), &tags(&["a"])));
+        assert!(floors.condemn(Some(v(3)), &tags(&["a"])) && floors.condemn(None, &tags(&["a"])));
+        assert!(!floors.condemn(Some(v(4)), &tags(&["a"])));
+        assert!(!floors.condemn(None, &tags(&["b"])) && !floors.condemn(None, &Tags::NONE));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Endpoint {
             let known = SCHEMES.iter().map(|scheme| format!("{scheme}:"));
             return Err(AddressError::UnknownScheme {
                 scheme: scheme.to_owned(),
-                contract: "cache in Redis",
+                contract: "place in Redis",
                 known: known.collect::<Vec<_>>().join(", "),
             });
         }
@@ -49,6 +49,11 @@ impl Endpoint {
         let authorities = if is_tls { address.take("ca").map(PathBuf::from) } else { None };
         let tls = is_tls.then_some(Trust { authorities });
         Ok(Self { tls, ..Self::of(address)? })
+    }
+
+    /// The number of the database.
+    pub(crate) const fn db(&self) -> u32 {
+        self.db
     }
 
     fn of(address: &Address) -> Result<Self, AddressError> {

@@ -66,13 +66,22 @@ const REFUSALS: &[(&str, Retry, &str)] = &[
 impl Trouble {
     /// What the server's error says.
     pub(crate) fn refused(error: &ServerError) -> Self {
-        let code = error.code();
+        Self::answered(error.code(), error.details())
+    }
+
+    fn answered(code: &str, details: Option<&str>) -> Self {
         let known = REFUSALS.iter().find(|(known, ..)| *known == code);
         let words = match known {
             Some((_, _, words)) if !words.is_empty() => (*words).to_owned(),
-            _ => told(error.details().unwrap_or("no reason given")),
+            _ => told(details.unwrap_or("no reason given")),
         };
         Self::Refused { code: code.to_owned(), words }
+    }
+
+    /// What the client says that something met: an error of the server, or the end of the way.
+    pub(crate) fn met(place: &impl ToString, error: &RedisError) -> Self {
+        let Some(code) = error.code() else { return Self::lost(place, error) };
+        Self::answered(code, error.detail())
     }
 
     /// What ended a call that was on its way.

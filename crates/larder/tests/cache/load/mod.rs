@@ -176,7 +176,10 @@ impl Bench {
     }
 }
 
-fn records(store: &Scripted, clock: &ManualClock) -> impl larder::Tier<Tagged<Bytes>> + use<> {
+pub(crate) fn records(
+    store: &Scripted,
+    clock: &ManualClock,
+) -> impl larder::Tier<Tagged<Bytes>> + use<> {
     let schema = Schema::new("test", "bytes", 1).unwrap();
     let codec = TaggedCodec(RawCodec);
     Encoded::new(store.clone(), codec, NoCompression, schema).with_clock(clock.shared())
