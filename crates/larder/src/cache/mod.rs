@@ -49,7 +49,7 @@ pub use encoded::{
 pub use face::{Absent, Cache, CacheBuilder, CacheStats, Hit, Lookup, PutOptions};
 pub use guarded::{GuardError, GuardOptions, Guarded, GuardedBuilder};
 pub use larder_core::cache::*;
-pub use load::{LoadError, LoadOptions, Loaded};
+pub use load::{LoadError, LoadLease, LoadOptions, Loaded};
 #[cfg(feature = "log")]
 pub use log::{LogCache, LogCacheBuilder};
 pub use memory::{MemoryCache, MemoryCacheBuilder};

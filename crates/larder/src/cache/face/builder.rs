@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::super::Tagged;
 use super::super::coherence::{Coherence, CoherenceOptions, Membership};
-use super::super::load::{Flights, Jitter, LoadOptions, Pauses};
+use super::super::load::{Flights, Jitter, LoadLease, LoadOptions, Pauses};
 use super::super::tags::Floors;
 use super::tally::Tally;
 use super::{Cache, Inner};
@@ -26,6 +26,7 @@ pub struct CacheBuilder<V> {
     load: LoadOptions,
     offload: Option<BoundedOffload>,
     waiters_max: usize,
+    lease: Option<LoadLease>,
     seed: Option<u64>,
     coherence: Option<CoherenceOptions>,
 }
@@ -47,6 +48,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
             load: LoadOptions::new(),
             offload: None,
             waiters_max: Self::WAITERS_MAX,
+            lease: None,
             seed: None,
             coherence: None,
         }
@@ -113,6 +115,14 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
         self
     }
 
+    /// Lets one process at a time load a key, among all that share a tier. Default: none, so that each
+    /// process loads a key that it lacks.
+    #[must_use]
+    pub fn load_lease(mut self, lease: LoadLease) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
     /// Lets jitter repeat itself, for tests. Default: a random seed.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -131,6 +141,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
             load,
             offload,
             waiters_max,
+            lease,
             seed,
             coherence,
         } = self;
@@ -145,6 +156,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
             tally: Tally::new(&name),
             floors: Floors::new(start, tags_max),
             origin: start.origin(),
+            lease: lease.map(|lease| lease.clocked(Arc::clone(&clock))),
             name,
             tier,
             clock,

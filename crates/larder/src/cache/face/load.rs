@@ -10,10 +10,12 @@ use larder_core::{
     Age, BoxError, CacheValue, Condition, KeyRef, Now, Tier as _, Timestamp, Version, WriteStatus,
 };
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::super::Tagged;
-use super::super::load::{Elected, Flight, Keep, LoadError, LoadOptions, Loaded, Look};
+use super::super::load::{
+    Elected, Flight, Keep, LoadError, LoadOptions, Loaded, Look, Turn, Turned,
+};
 use super::hit::{Entry, Hit};
 use super::{Cache, Change, Inner};
 use crate::compose::{Offload as _, OffloadKey, Refused, RefusedReason};
@@ -303,19 +305,49 @@ impl<V: Clone + Send + Sync + 'static> Ending<V> {
         options: LoadOptions,
         load: impl Future<Output = Result<Loaded<V>, LoadError>> + Send + 'static,
     ) {
+        let turned = self.run(recheck, options, load).await;
+        let lease = self.cache.0.lease.clone();
+        // Who waits is told first.
+        drop(self);
+        if let (Some(lease), Some(turned)) = (lease, turned) {
+            lease.give_back(turned).await;
+        }
+    }
+
+    /// Loads in its turn, which is left to give back.
+    async fn run(
+        &self,
+        recheck: bool,
+        options: LoadOptions,
+        load: impl Future<Output = Result<Loaded<V>, LoadError>> + Send + 'static,
+    ) -> Option<Turned> {
         let (inner, flight) = (&*self.cache.0, &*self.flight);
         if recheck && let Some(entry) = self.cache.find_or_miss(flight.key()).await {
             if inner.will_do(flight.key(), &entry, &options) {
-                return flight.tell(Ok(entry));
+                flight.tell(Ok(entry));
+                return None;
             }
             flight.fall_back_on(entry);
         }
+        let turned = match self.queue(&options).await {
+            Ok(turned) => turned,
+            Err((entry, turned)) => {
+                inner.tally.spared_loads.increment();
+                flight.tell(Ok(entry));
+                return turned;
+            }
+        };
         inner.tally.loads.increment();
         if flight.fallback().is_some() {
             inner.tally.refreshes.increment();
         }
         let load = AssertUnwindSafe(load).catch_unwind();
-        let loaded = match timeout(options.hard_timeout, load).await {
+        let load = timeout(options.hard_timeout, load);
+        let loaded = match (&inner.lease, turned) {
+            (Some(lease), Some(turned)) => lease.during(turned, load).await,
+            _ => load.await,
+        };
+        let loaded = match loaded {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(_panic)) => Err(LoadError::Panicked),
             Err(_elapsed) => Err(LoadError::TimedOut { after: options.hard_timeout }),
@@ -324,6 +356,43 @@ impl<V: Clone + Send + Sync + 'static> Ending<V> {
             Ok(loaded) => self.land(loaded, &options).await,
             Err(error) => self.fail(error, &options),
         }
+        turned
+    }
+
+    /// Waits for the turn to load among the processes that share a lease; `None`: without one. The
+    /// error is the value that appeared meanwhile.
+    async fn queue(
+        &self,
+        options: &LoadOptions,
+    ) -> Result<Option<Turned>, (Entry<V>, Option<Turned>)> {
+        let inner = &*self.cache.0;
+        let Some(lease) = &inner.lease else { return Ok(None) };
+        let turn = async {
+            loop {
+                match lease.turn(self.flight.key()).await {
+                    Turn::Mine(turned) => match self.appeared(options).await {
+                        Some(entry) => return Err((entry, Some(turned))),
+                        None => return Ok(Some(turned)),
+                    },
+                    Turn::Theirs(wait) => sleep(wait).await,
+                    Turn::Unreachable => return Ok(None),
+                }
+                if let Some(entry) = self.appeared(options).await {
+                    return Err((entry, None));
+                }
+            }
+        };
+        let turned = timeout(lease.patience(options.hard_timeout), turn).await.unwrap_or(Ok(None));
+        if matches!(turned, Ok(None)) {
+            inner.tally.unleased_loads.increment();
+        }
+        turned
+    }
+
+    /// What another process has loaded, by now.
+    async fn appeared(&self, options: &LoadOptions) -> Option<Entry<V>> {
+        let entry = self.cache.find_or_miss(self.flight.key()).await;
+        entry.filter(|entry| self.cache.0.will_do(self.flight.key(), entry, options))
     }
 
     /// Writes what was loaded to the tiers, unless something newer was put or removed.

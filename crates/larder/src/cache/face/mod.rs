@@ -12,7 +12,7 @@ use larder_core::{
 use tokio::sync::Semaphore;
 
 use super::coherence::{Change, Membership};
-use super::load::{Flights, Jitter, LoadOptions, Pauses};
+use super::load::{Flights, Jitter, LoadLease, LoadOptions, Pauses};
 use super::tags::Floors;
 use super::{Tag, Tagged, Tags};
 use crate::compose::BoundedOffload;
@@ -72,6 +72,8 @@ use tally::Tally;
 /// | `larder_cache_joined_loads_total` | callers who met a load that was under way |
 /// | `larder_cache_stale_served_total` | stale values given to callers who would have loaded |
 /// | `larder_cache_superseded_loads_total` | loaded values that were not cached because something newer was put, removed or invalidated |
+/// | `larder_cache_spared_loads_total` | loads that were not made because what another process loaded came first |
+/// | `larder_cache_unleased_loads_total` | loads that were made without the lease that they should have had |
 /// | `larder_cache_load_errors_total` (`reason`: [`LoadError::as_str`](super::LoadError::as_str)) | loads that failed, and callers who were turned away |
 /// | `larder_cache_bus_trusted`, `larder_cache_bus_peers` (gauges) | whether every other process is heard, and how many there are |
 /// | `larder_cache_bus_sent_total`, `_send_errors_total`, `_left_out_total` | messages sent, failed attempts, changes that were not told because too many waited |
@@ -114,6 +116,7 @@ struct Inner<V> {
     pauses: Pauses,
     jitter: Jitter,
     offload: BoundedOffload,
+    lease: Option<LoadLease>,
     waiting: Semaphore,
     waiters_max: usize,
     tally: Tally,
@@ -152,6 +155,10 @@ pub struct CacheStats {
     pub stale_served: u64,
     /// Loaded values that were not cached because something newer came.
     pub superseded_loads: u64,
+    /// Loads that were not made because what another process loaded came first.
+    pub spared_loads: u64,
+    /// Loads that were made without the lease that they should have had.
+    pub unleased_loads: u64,
     /// How full the tiers are, as far as they know.
     pub usage: Option<TierUsage>,
     /// Its tiers, the nearest first. A negative entry is no hit of one; a cache without tiers inside

@@ -34,6 +34,8 @@ pub(super) struct Tally {
     pub(super) joined_loads: Tallied,
     pub(super) stale_served: Tallied,
     pub(super) superseded_loads: Tallied,
+    pub(super) spared_loads: Tallied,
+    pub(super) unleased_loads: Tallied,
     load_errors: AtomicU64,
 }
 
@@ -56,6 +58,8 @@ impl Tally {
             joined_loads: of("larder_cache_joined_loads_total"),
             stale_served: of("larder_cache_stale_served_total"),
             superseded_loads: of("larder_cache_superseded_loads_total"),
+            spared_loads: of("larder_cache_spared_loads_total"),
+            unleased_loads: of("larder_cache_unleased_loads_total"),
             load_errors: AtomicU64::new(0),
         }
     }
@@ -127,6 +131,8 @@ impl Tally {
             joined_loads: self.joined_loads.get(),
             stale_served: self.stale_served.get(),
             superseded_loads: self.superseded_loads.get(),
+            spared_loads: self.spared_loads.get(),
+            unleased_loads: self.unleased_loads.get(),
             usage,
             tiers,
         }

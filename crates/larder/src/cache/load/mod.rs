@@ -6,11 +6,13 @@
 //! Flights                          the loads that are under way: one of a key at a time
 //! Pauses                           keys whose loader has failed while a stale value was there
 //! Jitter                           lives of unequal length
+//! LoadLease                        one process at a time, where several share a tier
 //! ```
 
 mod error;
 mod flight;
 mod jitter;
+mod lease;
 mod loaded;
 mod options;
 mod pause;
@@ -18,6 +20,8 @@ mod pause;
 pub use error::LoadError;
 pub(super) use flight::{Elected, Flight, Flights, Look};
 pub(super) use jitter::Jitter;
+pub use lease::LoadLease;
+pub(super) use lease::{Turn, Turned};
 pub(super) use loaded::Keep;
 pub use loaded::Loaded;
 pub use options::LoadOptions;

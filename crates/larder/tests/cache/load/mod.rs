@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::scripted::{Scripted, key};
 
+mod lease;
 mod many;
 mod negative;
 mod order;
