@@ -48,17 +48,17 @@ impl Drop for Permit {
 /// Dropping it gives its place, or the permit that it was about to yield, to the next one.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct Admission {
-    budget: Arc<Budget>,
+pub struct Admission<'a> {
+    budget: &'a Arc<Budget>,
     bytes: u64,
     waiter: Option<Arc<Waiter>>,
 }
 
-impl Future for Admission {
+impl Future for Admission<'_> {
     type Output = Result<Permit, SubmitError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let budget = Arc::clone(&self.budget);
+        let budget = self.budget;
         let mut state = budget.lock();
         if state.closed {
             self.waiter = None;
@@ -66,7 +66,7 @@ impl Future for Admission {
         }
         let Some(waiter) = &self.waiter else {
             if state.waiters.is_empty() && state.take(self.bytes) {
-                return Poll::Ready(Ok(Permit { budget: Arc::clone(&budget), bytes: self.bytes }));
+                return Poll::Ready(Ok(Permit { budget: Arc::clone(budget), bytes: self.bytes }));
             }
             let number = state.next_waiter;
             state.next_waiter += 1;
@@ -84,7 +84,7 @@ impl Future for Admission {
             WaiterState::Granted => {
                 drop(place);
                 self.waiter = None;
-                Poll::Ready(Ok(Permit { budget: Arc::clone(&budget), bytes: self.bytes }))
+                Poll::Ready(Ok(Permit { budget: Arc::clone(budget), bytes: self.bytes }))
             }
             WaiterState::Waiting(waker) => {
                 waker.clone_from(cx.waker());
@@ -94,7 +94,7 @@ impl Future for Admission {
     }
 }
 
-impl Drop for Admission {
+impl Drop for Admission<'_> {
     fn drop(&mut self) {
         let Some(waiter) = self.waiter.take() else { return };
         let mut state = self.budget.lock();
@@ -150,8 +150,8 @@ impl Budget {
         taken.then(|| Permit { budget: Arc::clone(self), bytes })
     }
 
-    pub(crate) fn admission(self: &Arc<Self>, bytes: u64) -> Admission {
-        Admission { budget: Arc::clone(self), bytes: bytes.min(self.total), waiter: None }
+    pub(crate) fn admission(self: &Arc<Self>, bytes: u64) -> Admission<'_> {
+        Admission { budget: self, bytes: bytes.min(self.total), waiter: None }
     }
 
     /// Ends every wait, present and future.

@@ -1,6 +1,6 @@
 use super::*;
 
-fn poll(admission: &mut Admission) -> Poll<Result<Permit, SubmitError>> {
+fn poll(admission: &mut Admission<'_>) -> Poll<Result<Permit, SubmitError>> {
     Pin::new(admission).poll(&mut Context::from_waker(Waker::noop()))
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Location {
 
 /// A slot and its location as the table holds them: without the padding that types bring.
 pub(super) type Packed = [u8; PACKED_LEN];
-const PACKED_LEN: usize = SLOT_LEN + 20;
+pub(super) const PACKED_LEN: usize = SLOT_LEN + 20;
 const SLOT_LEN: usize = 18;
 
 impl std::fmt::Debug for Location {

@@ -7,7 +7,11 @@
 //! first one that lies nearer to home. The size is any number, not a power of two, so that growing
 //! takes small steps: between 53 and 88 % of the buckets are in use, whatever came and went.
 
-use super::location::{Location, Packed, is_of, slot_of};
+mod cells;
+
+use cells::Cells;
+
+use super::location::{Location, PACKED_LEN, Packed, is_of, slot_of};
 use crate::Slot;
 
 /// Buckets beyond this load are costly to insert into: one insertion moves 30 entries on average.
@@ -20,7 +24,6 @@ const LOAD_MIN: (usize, usize) = (53, 100);
 const BUCKETS_MIN: usize = 4;
 /// The mark of an entry that lies so far from home or farther: its distance is computed.
 const FAR: u8 = u8::MAX;
-const EMPTY: Packed = [0; size_of::<Packed>()];
 
 /// Hashes a slot.
 pub(super) type Hasher = fn(u64, &Slot) -> u64;
@@ -29,7 +32,7 @@ pub(super) type Hasher = fn(u64, &Slot) -> u64;
 pub(super) struct Table {
     /// 0: free; otherwise the distance from home plus one.
     marks: Vec<u8>,
-    entries: Vec<Packed>,
+    entries: Cells<PACKED_LEN>,
     len: usize,
     key: u64,
     hasher: Hasher,
@@ -45,7 +48,7 @@ enum Found {
 impl Table {
     /// An empty table, which holds no memory.
     pub(super) fn new(key: u64, hasher: Hasher) -> Self {
-        Self { marks: Vec::new(), entries: Vec::new(), len: 0, key, hasher }
+        Self { marks: Vec::new(), entries: Cells::default(), len: 0, key, hasher }
     }
 
     /// Bytes of memory that the buckets take.
@@ -121,7 +124,7 @@ impl Table {
     }
 
     pub(super) fn for_each(&self, mut visit: impl FnMut(&Slot, &Location)) {
-        let used = self.marks.iter().zip(&self.entries).filter(|(mark, _)| **mark != 0);
+        let used = self.marks.iter().zip(self.entries.iter()).filter(|(mark, _)| **mark != 0);
         used.for_each(|(_, packed)| visit(&slot_of(packed), &Location::unpack(packed)));
     }
 
@@ -206,11 +209,11 @@ impl Table {
             return;
         }
         let marks = std::mem::replace(&mut self.marks, vec![0; buckets]);
-        let entries = std::mem::replace(&mut self.entries, vec![EMPTY; buckets]);
+        let entries = std::mem::replace(&mut self.entries, Cells::zeroed(buckets));
         // In the order of the hashes, so both tables are walked from front to back.
-        for (mark, packed) in marks.iter().zip(entries) {
+        for (mark, packed) in marks.iter().zip(entries.iter()) {
             if *mark != 0 {
-                self.insert_new(packed);
+                self.insert_new(*packed);
             }
         }
     }

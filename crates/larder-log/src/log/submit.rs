@@ -25,7 +25,7 @@ impl Log {
 
     /// Waits until the byte budget has room for `bytes` (see [`Batch::bytes`]). First come, first
     /// served; dropping it gives the place to the next one.
-    pub fn admission(&self, bytes: u64) -> Admission {
+    pub fn admission(&self, bytes: u64) -> Admission<'_> {
         self.shared().budget.admission(bytes)
     }
 
