@@ -35,7 +35,7 @@ const NEEDS: &[Need] = &[
         source: Source::Debian("redis-server"),
     },
     Need {
-        name: "postgres and initdb, as a cache tier",
+        name: "postgres and initdb, as a cache tier and a consensus store",
         probe: ("sh", &["-c", "command -v initdb || ls /usr/lib/postgresql/*/bin/initdb"]),
         source: Source::Debian("postgresql"),
     },

@@ -1,4 +1,4 @@
-//! The real binary with a cache tier in a private PostgreSQL server.
+//! The real binary with a cache tier and a consensus store in a private PostgreSQL server.
 //!
 //! Without the programs of the server the tests are ignored and listed as such; with
 //! `LARDER_TEST_REQUIRE=postgres` (or `all`) they fail instead.
@@ -22,6 +22,8 @@ const TESTS: &[(&str, fn())] = &[
     ("an_entry_is_put_found_and_removed", entry),
     ("check_tries_every_law_and_leaves_nothing", check),
     ("bench_leaves_nothing", bench),
+    ("versions_are_swapped_scanned_and_truncated", consensus),
+    ("check_tries_every_law_of_consensus_and_leaves_nothing", check_consensus),
     ("a_password_is_nowhere_in_what_is_said", password),
     ("a_daemon_starts_and_serves_without_the_server", without_server),
 ];
@@ -74,6 +76,32 @@ fn bench() {
     let server = PostgresServer::start().unwrap();
     let words = ["--contract", "cache", "--seconds", "1", "--concurrency", "2", "--size", "100"];
     run(&[&["bench", &server.uri()], &words[..]].concat()).ok();
+    assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
+}
+
+fn consensus() {
+    let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
+    let uri = server.uri();
+    let cas = |expected: &str, seqno: &str, data: &[u8]| {
+        let words = ["consensus", "cas", &uri, "k", "--expected", expected, "--seqno", seqno, "-"];
+        run_with(&words, data)
+    };
+    cas("none", "5", b"five").ok();
+    cas("none", "7", b"seven").fails(4, "the seqno is 5");
+    cas("5", "10", b"ten").ok();
+    assert_eq!(run(&["consensus", "head", &uri, "k"]).ok().stdout, b"ten");
+    assert_eq!(run(&["consensus", "scan", &uri, "k"]).ok().text().lines().count(), 2);
+    run(&["consensus", "truncate", &uri, "k", "--seqno", "11"]).fails(4, "above the head");
+    assert_eq!(run(&["consensus", "truncate", &uri, "k", "--seqno", "10"]).ok().text(), "1\n");
+    assert_eq!(run(&["consensus", "keys", &uri]).ok().text(), "k\n");
+}
+
+fn check_consensus() {
+    let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
+    let ran = run(&["check", &server.uri(), "--contract", "consensus", "--json"]).ok();
+    let last = ran.objects().pop().unwrap();
+    assert_eq!(last["broken"], 0);
+    assert!(last["held"].as_u64().unwrap() > 30, "{last}");
     assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
 }
 

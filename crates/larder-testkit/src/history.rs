@@ -109,6 +109,11 @@ impl Recorder {
         Self { key: key.into(), ticks: AtomicU64::new(1), events: Mutex::default() }
     }
 
+    /// The key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// A compare-and-set on the key.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ mod child;
 mod postgres;
 mod redis;
 
-pub use postgres::{PostgresServer, TextRows};
+pub use postgres::{PostgresServer, PostgresSession, TextRows};
 pub use redis::RedisServer;
 
 use std::net::{Ipv4Addr, TcpListener};

@@ -2,6 +2,10 @@
 
 #[cfg(feature = "log")]
 mod log;
+#[cfg(feature = "postgres")]
+mod postgres;
 
 #[cfg(feature = "log")]
 pub use log::LogConsensus;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresConsensus;

@@ -6,7 +6,7 @@
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
 //! | `log:PATH` | cache | `capacity` (1GiB), `max_entries` (one for each KiB), `timeout` (1s) |
 //! | `redis://HOST:PORT/DB` | cache, bus | `namespace` (larder), `timeout` (1s), for a cache `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
-//! | `postgres://USER@HOST:PORT/DB` | cache | `schema` (larder), `timeout` (1s), `connections` (8), `max_value` (65MiB) |
+//! | `postgres://USER@HOST:PORT/DB` | cache, consensus | `schema` (larder), `timeout` (1s; consensus 5s), `connections` (8); for a cache also `max_value` (65MiB), for consensus `max_payload` (64MiB) |
 
 use std::sync::OnceLock;
 #[cfg(any(feature = "log", feature = "redis", feature = "postgres"))]
@@ -26,6 +26,8 @@ use crate::cache::PostgresCache;
 #[cfg(feature = "redis")]
 use crate::cache::RedisCache;
 use crate::cache::{GuardOptions, MemoryCache, Weight};
+#[cfg(feature = "postgres")]
+use crate::consensus::PostgresConsensus;
 
 /// Opens the spool at `uri`.
 ///
@@ -65,6 +67,11 @@ pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
         }
         #[cfg(feature = "log")]
         "log" => log::open_consensus(address).await,
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => {
+            let store = PostgresConsensus::at(PostgresConsensus::settings(address)?).await?;
+            Ok(SharedConsensus::new(store))
+        }
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
     }
 }
@@ -157,6 +164,8 @@ pub fn check_consensus(uri: &str) -> Result<(), OpenError> {
         "memory" => Ok(sole_capacity(address).map(drop)?),
         #[cfg(feature = "log")]
         "log" => Ok(log::consensus_options(address).map(drop)?),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(PostgresConsensus::settings(address).map(drop)?),
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
     }
 }
@@ -338,7 +347,8 @@ impl Failure for OpenError {
 }
 
 const SPOOLS: &[(&str, bool)] = &[("memory", true), ("log", cfg!(feature = "log"))];
-const CONSENSUS: &[(&str, bool)] = SPOOLS;
+const CONSENSUS: &[(&str, bool)] =
+    &[("memory", true), ("log", cfg!(feature = "log")), ("postgres", cfg!(feature = "postgres"))];
 /// The schemes of buses.
 const BUSES: &[(&str, bool)] = &[
     ("memory", true),

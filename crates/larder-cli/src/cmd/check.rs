@@ -76,11 +76,15 @@ fn consensus(args: &CheckArgs, scratch: Arc<Scratch>) -> Subject<SharedConsensus
             async move { larder::open_consensus(&uri).await }
         })
     };
-    if scratch.folder().is_none() {
+    if !scratch.is_own() {
         return whole(args, open(args.uri.clone()), &args.uri, "memory:");
     }
-    Subject::new(&args.uri, move || Ok(open(room(&scratch, None)?).keeping(Arc::clone(&scratch))))
-        .offering([Need::Reopen, Need::SecondOpen])
+    // Only a folder is one process's alone.
+    let second = scratch.folder().is_some().then_some(Need::SecondOpen);
+    Subject::new(stores::shown(&args.uri), move || {
+        Ok(open(room(&scratch, None)?).keeping(Arc::clone(&scratch)))
+    })
+    .offering([Need::Reopen].into_iter().chain(second))
 }
 
 fn cache(args: &CheckArgs, scratch: &Arc<Scratch>) -> Result<Subject<SharedTier<Bytes>>, Exit> {
@@ -111,7 +115,7 @@ fn whole<S: Contract>(args: &CheckArgs, place: Place<S>, uri: &str, own: &str) -
     Subject::shared(stores::shown(&args.uri), place)
 }
 
-/// A new folder for one law.
+/// A new folder or schema for one law.
 fn room(scratch: &Scratch, parameters: Option<&str>) -> Result<String, BoxError> {
     match scratch.another(parameters) {
         Some(Ok(uri)) => Ok(uri),

@@ -15,6 +15,7 @@ mod program;
 mod session;
 
 use owner::Owner;
+pub use session::PostgresSession;
 
 /// A PostgreSQL server of this process, on the loopback interface only.
 ///
@@ -133,7 +134,7 @@ impl PostgresServer {
                 return Some(Err(format!("postgres ended: {}", last_lines(&self.folder))));
             }
             // Another server may have the port: this one has to be ours.
-            let place = session::query(self.port, "SHOW data_directory").ok()?;
+            let place = self.query("SHOW data_directory").ok()?;
             let place = place.first()?.first()?.as_deref()?;
             (Path::new(place) == data).then_some(Ok(()))
         });
@@ -197,7 +198,15 @@ impl PostgresServer {
     /// # Errors
     /// What the server says, or why it could not be asked.
     pub fn query(&self, sql: &str) -> Result<TextRows, String> {
-        session::query(self.port, sql)
+        self.session()?.query(sql)
+    }
+
+    /// A connection of the superuser that stays.
+    ///
+    /// # Errors
+    /// What the server says, or why it could not be asked.
+    pub fn session(&self) -> Result<PostgresSession, String> {
+        PostgresSession::open(self.port)
     }
 
     /// Ends every connection whose client introduced itself as `application`; how many there were.

@@ -108,6 +108,11 @@ impl Pool {
         }
     }
 
+    /// What a call meets whose time limit passed while it was on its way.
+    pub(crate) fn late(&self) -> Trouble {
+        Trouble::Late { place: self.0.way.endpoint.to_string(), limit: self.0.limit }
+    }
+
     /// Runs one statement, which commits by itself, and gives its rows, within the time limit.
     ///
     /// # Cancel safety
@@ -135,7 +140,7 @@ impl Pool {
                 Ok(rows)
             }
             Ok(Err(error)) => Err(lease.judge(wire, Trouble::of(&way.endpoint, &error, true))),
-            Err(_) => Err(Trouble::Late { place: place(), limit: *limit }),
+            Err(_) => Err(self.late()),
         }
     }
 }

@@ -19,7 +19,28 @@ pub(crate) fn all() -> Vec<Candidate<SharedConsensus>> {
         })
         .into(),
         log(),
+        #[cfg(feature = "postgres")]
+        postgres(),
     ]
+}
+
+/// A server and a schema for each place.
+#[cfg(feature = "postgres")]
+fn postgres() -> Candidate<SharedConsensus> {
+    use larder_testkit::service::PostgresServer;
+    let subject = Subject::new("postgres", || {
+        // What does not sync is refused.
+        let server = PostgresServer::start_with(&["fsync=on"])?;
+        let schema = larder::clock::random_u64();
+        let uri = format!("{}?schema=law_{schema:016x}&timeout=20s", server.uri());
+        let open = move || {
+            let uri = uri.clone();
+            async move { larder::open_consensus(&uri).await }
+        };
+        Ok(Place::new(open).keeping(server))
+    })
+    .offering([Need::Reopen]);
+    Candidate { subject, missing: PostgresServer::missing() }
 }
 
 /// The embedded engine in a temporary folder.

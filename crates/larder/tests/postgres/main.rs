@@ -1,4 +1,4 @@
-//! A cache in a PostgreSQL server that dies, hangs and refuses.
+//! A cache and a consensus store in a PostgreSQL server that dies, hangs and refuses.
 //!
 //! Without the programs of the server the tests are ignored and listed as such; with
 //! `LARDER_TEST_REQUIRE=postgres` (or `all`) they fail instead.
@@ -7,8 +7,11 @@
 
 mod entries;
 mod faults;
+mod histories;
 mod place;
 mod refusals;
+mod schedules;
+mod unsound;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -49,7 +52,20 @@ const TESTS: &[(&str, Run)] = tests! {
         a_user_without_rights_is_refused,
         a_table_of_another_release_is_refused_and_left_alone,
         a_standby_is_refused,
-        those_who_open_at_once_make_the_tables_once;
+        those_who_open_at_once_make_the_tables_once,
+        a_consensus_that_may_lose_what_it_committed_is_refused;
+    schedules:
+        two_writers_with_gaps_do_not_both_win,
+        two_initialisers_do_not_both_win,
+        a_writer_that_stood_still_makes_nothing_again_that_was_truncated,
+        what_is_not_committed_is_not_seen,
+        a_batch_is_judged_key_by_key;
+    histories:
+        terminated_connections_leave_one_order,
+        a_server_that_is_killed_leaves_one_order,
+        a_server_that_stands_still_leaves_one_order;
+    unsound:
+        a_statement_that_looks_and_then_inserts_is_found_out;
 };
 
 fn main() -> ExitCode {

@@ -1,8 +1,9 @@
 //! A server that says no.
 
 use larder::cache::PostgresCache;
+use larder::consensus::PostgresConsensus;
 use larder::registry::OpenError;
-use larder::{Condition, Effect, Failure, Retry, Tier};
+use larder::{Condition, Consensus, Durability, Effect, Failure, Retry, Tier};
 use larder_testkit::service::PostgresServer;
 
 use crate::place::{assert_fails, cache, data, in_the_end, key, number, text, uri, version};
@@ -136,4 +137,27 @@ pub(crate) async fn those_who_open_at_once_make_the_tables_once() {
             opened.await.unwrap().unwrap();
         }
     }
+}
+
+pub(crate) async fn a_consensus_that_may_lose_what_it_committed_is_refused() {
+    let server = PostgresServer::start().unwrap();
+    let refused = |error: OpenError, retry, words: &str| {
+        assert_eq!((error.effect(), error.retry()), (Effect::NotApplied, retry), "{error:?}");
+        let told = larder::error::chain(&error);
+        assert!(told.contains(words), "{told}");
+    };
+    let error = larder::open_consensus(&server.uri()).await.unwrap_err();
+    refused(error, Retry::Never, "fsync=off");
+    let server = PostgresServer::start_with(&["fsync=on", "synchronous_commit=off"]).unwrap();
+    let store = PostgresConsensus::open(&server.uri()).await.unwrap();
+    assert_eq!(store.durability(), Durability::Power);
+    let raised = "SELECT count(*) FROM pg_stat_activity a WHERE application_name = 'larder'";
+    assert_eq!(number(&server, raised), 1);
+    server.query("UPDATE larder.larder_layout SET layout = 99").unwrap();
+    let error = larder::open_consensus(&server.uri()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Newer { .. }), "{error:?}");
+    server.query("UPDATE larder.larder_layout SET layout = 1").unwrap();
+    server.restart_as_standby().unwrap();
+    let error = larder::open_consensus(&server.uri()).await.unwrap_err();
+    refused(error, Retry::Later, "standby");
 }

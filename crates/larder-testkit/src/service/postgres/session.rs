@@ -11,38 +11,60 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// The protocol that every server since 2003 speaks.
 const PROTOCOL: u32 = 3 << 16;
 
-/// Runs statements on a connection of its own and gives the rows of all.
-pub(super) fn query(port: u16, sql: &str) -> std::result::Result<TextRows, String> {
-    ask(port, sql).unwrap_or_else(|error| Err(format!("{sql}: {error}")))
+/// A connection of the superuser that stays, for transactions that stand still.
+#[derive(Debug)]
+pub struct PostgresSession(TcpStream);
+
+impl PostgresSession {
+    /// Connects to a server of this machine.
+    pub(super) fn open(port: u16) -> std::result::Result<Self, String> {
+        Self::connect(port).unwrap_or_else(|error| Err(format!("cannot connect: {error}")))
+    }
+
+    /// Runs statements and gives the rows of all.
+    ///
+    /// # Errors
+    /// What the server says, or why it could not be asked.
+    pub fn query(&mut self, sql: &str) -> std::result::Result<TextRows, String> {
+        self.ask(sql).unwrap_or_else(|error| Err(format!("{sql}: {error}")))
+    }
+
+    /// A session, or what the server says is wrong.
+    fn connect(port: u16) -> Result<std::result::Result<Self, String>> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let mut hello = PROTOCOL.to_be_bytes().to_vec();
+        for word in ["user", "larder", "database", "postgres", "application_name", "testkit", ""] {
+            hello.extend_from_slice(word.as_bytes());
+            hello.push(0);
+        }
+        stream.write_all(&framed(&hello)?)?;
+        let greeted = answers(&mut stream, |_, _| Ok(()))?;
+        Ok(greeted.map(|()| Self(stream)))
+    }
+
+    /// The rows, or what the server says is wrong.
+    fn ask(&mut self, sql: &str) -> Result<std::result::Result<TextRows, String>> {
+        let mut message = vec![b'Q'];
+        message.extend(framed(&[sql.as_bytes(), &[0]].concat())?);
+        self.0.write_all(&message)?;
+        let mut rows = Vec::new();
+        let ended = answers(&mut self.0, |kind, body| {
+            if kind == b'D' {
+                rows.push(fields(body)?);
+            }
+            Ok(())
+        })?;
+        Ok(ended.map(|()| rows))
+    }
 }
 
-/// The rows, or what the server says is wrong.
-fn ask(port: u16, sql: &str) -> Result<std::result::Result<TextRows, String>> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    let mut hello = PROTOCOL.to_be_bytes().to_vec();
-    for word in ["user", "larder", "database", "postgres", "application_name", "testkit", ""] {
-        hello.extend_from_slice(word.as_bytes());
-        hello.push(0);
+impl Drop for PostgresSession {
+    fn drop(&mut self) {
+        // In order, so that the server does not log a lost client.
+        let _ = self.0.write_all(b"X\0\0\0\x04");
     }
-    stream.write_all(&framed(&hello)?)?;
-    if let Err(why) = answers(&mut stream, |_, _| Ok(()))? {
-        return Ok(Err(why));
-    }
-    let mut message = vec![b'Q'];
-    message.extend(framed(&[sql.as_bytes(), &[0]].concat())?);
-    stream.write_all(&message)?;
-    let mut rows = Vec::new();
-    let ended = answers(&mut stream, |kind, body| {
-        if kind == b'D' {
-            rows.push(fields(body)?);
-        }
-        Ok(())
-    })?;
-    // In order, so that the server does not log a lost client.
-    let _ = stream.write_all(b"X\0\0\0\x04");
-    Ok(ended.map(|()| rows))
 }
 
 /// Hands messages to `each` until the server is ready for more, or has had enough of us.

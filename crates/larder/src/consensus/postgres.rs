@@ -1,0 +1,306 @@
+//! A PostgreSQL server as a consensus store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream;
+use larder_core::consensus::{check_compare_and_set, check_consensus_key, check_seqno};
+use larder_core::{
+    CaSResult, Consensus, ConsensusError, Determinate, Durability, KeyStream, SeqNo, VersionedData,
+};
+
+use crate::address::{Address, AddressError};
+use crate::driver::postgres::{Endpoint, Limits, Pool, Schema, Tables as Layout, Trouble, Way};
+use crate::registry::OpenError;
+
+mod coalesce;
+mod statement;
+
+use coalesce::{Bounds, Coalescer, Unanswered};
+use statement::{LAYOUT, Look, Statements, Swap, Tables, number, unread, version, written};
+
+/// A consensus store in a PostgreSQL server, for any number of processes on any number of machines.
+///
+/// Heads and versions are two tables in a schema of their own, made at the first connection. Calls that
+/// arrive while all statements of this process are on their way are put together: one statement, one commit
+/// and one sync for many keys. A call that finds a free place goes alone and at once.
+///
+/// # Guarantees
+/// | | |
+/// |---|---|
+/// | durability | [`Durability::Power`]; [`Durability::Machine`] where `synchronous_standby_names` is set |
+/// | consistency | linearizable: one statement each, READ COMMITTED, heads replaced under the lock of their row |
+/// | time limits | `timeout` of the address for each call, waiting included |
+/// | limits | `max_payload` of the address for data; 10,000 calls and 64 MiB that wait |
+///
+/// Refused at open: a standby, a release before 14, a database that is not in UTF8, `fsync=off`, tables of another
+/// layout. `synchronous_commit` is raised to `on` if it is less. Standbys that nobody waits for are warned
+/// about: a failover to one of them takes back what was committed, and no client can notice.
+///
+/// # Errors
+/// | what happened | error of a write | retry |
+/// |---|---|---|
+/// | no connection, in time or at all; a standby | `Determinate` | `Later` |
+/// | too many calls wait, or its turn did not come in time | `Determinate` | `Later` |
+/// | connection lost, or no answer in time, after the statement was handed over | `Indeterminate` | `Later` |
+/// | 40001 40P01 55P03 57014 57P03 25006 53...: conflicts, limits, a full disk | `Determinate` | `Later` |
+/// | 28... 42... 3D000: login, rights, names | `Determinate` | `Never` |
+/// | 57P01 57P02 08... 58...: it is being shut down, or its system failed it | `Indeterminate` | `Later` |
+/// | any other code | `Indeterminate` | `Never` |
+///
+/// What is known of a statement is known of each call in it. [`resolve`](crate::recipes::resolve) finds out
+/// about single ones.
+///
+/// ```no_run
+/// use larder::consensus::PostgresConsensus;
+/// use larder::{CaSResult, Consensus, SeqNo, VersionedData};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = PostgresConsensus::open("postgres://me@127.0.0.1/shop?schema=state").await?;
+/// let mine = VersionedData { seqno: SeqNo(1), data: "me".into() };
+/// assert_eq!(store.compare_and_set("leader", None, mine).await?, CaSResult::Committed);
+/// # Ok(()) }
+/// ```
+pub struct PostgresConsensus {
+    swaps: Coalescer<Swap>,
+    looks: Coalescer<Look>,
+    durability: Durability,
+    payload_bytes_max: u64,
+}
+
+/// What an address says.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    endpoint: Endpoint,
+    schema: Schema,
+    limits: Limits,
+    payload_bytes_max: u64,
+}
+
+/// What an address may say besides the server.
+const PARAMETERS: [&str; 4] = ["schema", "timeout", "connections", "max_payload"];
+/// The most keys that are listed with one statement.
+const KEYS_MAX: i64 = 1_000;
+
+impl PostgresConsensus {
+    /// The time limit of a call, of an address that states none.
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+    /// The most connections at once, of an address that states none.
+    pub const CONNECTIONS: usize = 8;
+    /// The largest data, of an address that states none: 64 MiB.
+    pub const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
+    /// Well below what the server takes in one statement.
+    const SERVER_BYTES_MAX: u64 = 256 << 20;
+
+    /// Connects to `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, with the parameters `schema`
+    /// (larder), `timeout` (5s), `connections` (8) and `max_payload` (64MiB), and makes the tables unless
+    /// they are there.
+    ///
+    /// # Errors
+    /// [`OpenError::Address`]. [`OpenError::Unavailable`]: no server there, one that is refused, wrong
+    /// password, no such database, no right to make the schema; its source says whether repeating helps.
+    /// [`OpenError::Newer`]: another release keeps its versions there in another way. After at most five
+    /// seconds.
+    ///
+    /// # Cancel safety
+    /// Dropping the future harms nothing.
+    pub async fn open(uri: &str) -> Result<Self, OpenError> {
+        Self::at(Self::settings(uri.parse()?)?).await
+    }
+
+    pub(crate) fn settings(mut address: Address) -> Result<Settings, AddressError> {
+        let endpoint = Endpoint::of(&address)?;
+        let schema = Schema::take(&mut address)?;
+        let otherwise = Limits { timeout: Self::TIMEOUT, connections: Self::CONNECTIONS };
+        let limits = Limits::take(&mut address, otherwise)?;
+        let payload_bytes_max = address.take_bytes("max_payload")?;
+        let payload_bytes_max = payload_bytes_max.unwrap_or(Self::PAYLOAD_BYTES_MAX);
+        if payload_bytes_max > Self::SERVER_BYTES_MAX {
+            return Err(AddressError::BadValue {
+                name: "max_payload".into(),
+                value: payload_bytes_max.to_string(),
+                expected: "a size of at most 256MiB",
+            });
+        }
+        address.finish(&PARAMETERS)?;
+        Ok(Settings { endpoint, schema, limits, payload_bytes_max })
+    }
+
+    pub(crate) async fn at(settings: Settings) -> Result<Self, OpenError> {
+        let Settings { endpoint, schema, limits, payload_bytes_max } = settings;
+        let statements = Statements::on(&schema);
+        let create = statement::create(&schema);
+        let place = endpoint.to_string();
+        let tables = Some(Layout { schema, what: "consensus", layout: LAYOUT, create });
+        let way = Way { endpoint, tables, settings: SETTINGS, durable: true };
+        let pool = Pool::new(way, limits.timeout, limits.connections);
+        pool.open().await?;
+        let standbys = Standbys::of(&pool).await.map_err(|trouble| OpenError::Unavailable {
+            place: place.clone(),
+            source: trouble.in_read("open"),
+        })?;
+        if standbys == (Standbys { are_waited_for: false, are_there: true }) {
+            tracing::warn!(
+                target: "larder::postgres",
+                "{place} has standbys that it does not wait for: a failover to one of them takes back \
+                 what was committed; set synchronous_standby_names"
+            );
+        }
+        let tables = Arc::new(Tables { pool, statements });
+        let bounds = Bounds {
+            statements: limits.connections,
+            jobs: 256,
+            bytes: 1 << 20,
+            waiting: 10_000,
+            waiting_bytes: 64 << 20,
+            limit: limits.timeout,
+        };
+        let durability =
+            if standbys.are_waited_for { Durability::Machine } else { Durability::Power };
+        Ok(Self {
+            swaps: Coalescer::new(Arc::clone(&tables), bounds),
+            looks: Coalescer::new(tables, bounds),
+            durability,
+            payload_bytes_max,
+        })
+    }
+
+    fn tables(&self) -> &Arc<Tables> {
+        self.swaps.tools()
+    }
+}
+
+/// What is committed has to last, whatever the server does for others.
+const SETTINGS: &str = "\
+SELECT set_config('synchronous_commit', 'on', false) \
+WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')";
+
+/// The standbys of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standbys {
+    are_waited_for: bool,
+    are_there: bool,
+}
+
+impl Standbys {
+    async fn of(pool: &Pool) -> Result<Self, Trouble> {
+        let sql = "SELECT current_setting('synchronous_standby_names') <> '', \
+                   EXISTS (SELECT 1 FROM pg_stat_replication)";
+        let rows = pool.query(sql, &[]).await?;
+        let fact = |at: usize| rows.first().and_then(|row| row.try_get(at).ok());
+        match (fact(0), fact(1)) {
+            (Some(are_waited_for), Some(are_there)) => Ok(Self { are_waited_for, are_there }),
+            _ => Err(Trouble::Odd { what: "no row about standbys" }),
+        }
+    }
+}
+
+impl Consensus for PostgresConsensus {
+    /// Reads page by page: keys that are made meanwhile may or may not come.
+    fn list_keys(&self) -> KeyStream {
+        let tables = Arc::clone(self.tables());
+        let pages = stream::try_unfold(Some(String::new()), move |after| {
+            let tables = Arc::clone(&tables);
+            async move {
+                let Some(after) = after else { return Ok::<_, ConsensusError>(None) };
+                let page = page(&tables, &after).await;
+                let page = page.map_err(|trouble| unread(trouble, "list_keys"))?;
+                let is_full = i64::try_from(page.len()).unwrap_or(i64::MAX) == KEYS_MAX;
+                let next = page.last().filter(|_| is_full).cloned();
+                Ok(Some((stream::iter(page.into_iter().map(Ok)), next)))
+            }
+        });
+        KeyStream::new(futures_util::TryStreamExt::try_flatten(pages))
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<VersionedData>, ConsensusError> {
+        check_consensus_key(key)?;
+        let looked = self.looks.submit(Look(key.into())).await;
+        looked.unwrap_or_else(|why| match why {
+            Unanswered::Full => Err(FULL.into()),
+            // It changes nothing, however far it came.
+            Unanswered::NotBegun | Unanswered::Begun => Err(LATE.into()),
+        })
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<SeqNo>,
+        new: VersionedData,
+    ) -> Result<CaSResult, ConsensusError> {
+        check_compare_and_set(key, expected, &new)?;
+        let bytes = u64::try_from(new.data.len()).unwrap_or(u64::MAX);
+        if bytes > self.payload_bytes_max {
+            let bytes_max = self.payload_bytes_max;
+            return Err(Determinate::TooLarge { bytes, bytes_max }.into());
+        }
+        let swapped = self.swaps.submit(Swap { key: key.into(), expected, new }).await;
+        swapped.unwrap_or_else(|why| match why {
+            Unanswered::Full => Err(FULL.into()),
+            Unanswered::NotBegun => Err(LATE.into()),
+            Unanswered::Begun => {
+                let late = self.tables().pool.late();
+                Err(written(late, "compare_and_set"))
+            }
+        })
+    }
+
+    async fn scan(
+        &self,
+        key: &str,
+        from: SeqNo,
+        limit: usize,
+    ) -> Result<Vec<VersionedData>, ConsensusError> {
+        check_consensus_key(key)?;
+        check_seqno(from)?;
+        let tables = self.tables();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = tables.pool.query(&tables.statements.scan, &[&key, &number(from), &limit]).await;
+        let rows = rows.map_err(|trouble| unread(trouble, "scan"))?;
+        let versions = rows.iter().map(|row| version(row, 0));
+        let odd = || unread(Trouble::Odd { what: "no row about a version" }, "scan");
+        versions.collect::<Option<_>>().ok_or_else(odd)
+    }
+
+    async fn truncate(&self, key: &str, seqno: SeqNo) -> Result<usize, ConsensusError> {
+        check_consensus_key(key)?;
+        check_seqno(seqno)?;
+        let tables = self.tables();
+        let rows = tables.pool.query(&tables.statements.truncate, &[&key, &number(seqno)]).await;
+        let rows = rows.map_err(|trouble| written(trouble, "truncate"))?;
+        let odd = || written(Trouble::Odd { what: "no row about a truncation" }, "truncate");
+        let row = rows.first().ok_or_else(odd)?;
+        let head: Option<i64> = row.try_get(0).map_err(|_| odd())?;
+        let deleted: i64 = row.try_get(1).map_err(|_| odd())?;
+        let head = SeqNo(head.ok_or(Determinate::NoSuchKey)?.unsigned_abs());
+        if seqno > head {
+            return Err(Determinate::AboveHead { seqno, head }.into());
+        }
+        usize::try_from(deleted).map_err(|_| odd())
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+}
+
+const FULL: Determinate = Determinate::Unavailable { reason: "too many calls are waiting" };
+const LATE: Determinate = Determinate::Unavailable { reason: "its turn did not come in time" };
+
+/// The keys after one, in order.
+async fn page(tables: &Tables, after: &str) -> Result<Vec<String>, Trouble> {
+    let rows = tables.pool.query(&tables.statements.keys, &[&after, &KEYS_MAX]).await?;
+    let keys = rows.iter().map(|row| row.try_get(0).ok());
+    keys.collect::<Option<_>>().ok_or(Trouble::Odd { what: "no row about a key" })
+}
+
+impl fmt::Debug for PostgresConsensus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConsensus")
+            .field("swaps", &self.swaps)
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
