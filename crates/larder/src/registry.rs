@@ -6,7 +6,7 @@
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
 //! | `log:PATH` | cache | `capacity` (1GiB), `max_entries` (one for each KiB), `timeout` (1s) |
 //! | `redis://HOST:PORT/DB` | cache, bus | `namespace` (larder), `timeout` (1s), for a cache `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
-//! | `postgres://USER@HOST:PORT/DB` | cache, consensus | `schema` (larder), `timeout` (1s; consensus 5s), `connections` (8); for a cache also `max_value` (65MiB), for consensus `max_payload` (64MiB) |
+//! | `postgres://USER@HOST:PORT/DB` | cache, consensus, bus | `schema` (larder), `timeout` (1s; consensus 5s), `connections` (8; bus 2); for a cache also `max_value` (65MiB), for consensus `max_payload` (64MiB) |
 
 use std::sync::OnceLock;
 #[cfg(any(feature = "log", feature = "redis", feature = "postgres"))]
@@ -19,6 +19,8 @@ use larder_core::{
 };
 
 use crate::address::{Address, AddressError};
+#[cfg(feature = "postgres")]
+use crate::bus::PostgresBus;
 #[cfg(feature = "redis")]
 use crate::bus::RedisBus;
 #[cfg(feature = "postgres")]
@@ -136,6 +138,8 @@ pub fn attach_bus(uri: &str) -> Result<SharedBus, OpenError> {
         }
         #[cfg(feature = "redis")]
         "redis" | "rediss" => Ok(SharedBus::new(RedisBus::attach(uri)?)),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(SharedBus::new(PostgresBus::at(address)?)),
         _ => Err(unknown_scheme(&address, "bus", BUSES)),
     }
 }
@@ -354,6 +358,7 @@ const BUSES: &[(&str, bool)] = &[
     ("memory", true),
     ("redis", cfg!(feature = "redis")),
     ("rediss", cfg!(feature = "redis-tls")),
+    ("postgres", cfg!(feature = "postgres")),
 ];
 /// The schemes of caches, and whether this build has them.
 const CACHES: &[(&str, bool)] = &[

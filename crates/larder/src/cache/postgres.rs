@@ -111,8 +111,8 @@ impl PostgresCache {
     }
 
     fn over(pool: Pool, settings: PostgresCacheBuilder) -> Self {
-        let PostgresCacheBuilder { label, clock, value_bytes_max, .. } = settings;
-        let statements = Statements::on(pool.schema());
+        let PostgresCacheBuilder { schema, label, clock, value_bytes_max, .. } = settings;
+        let statements = Statements::on(&schema);
         Self(Arc::new(Inner {
             too_large: counter!("larder_cache_too_large_total", "tier" => label.clone()),
             swept: counter!("larder_cache_swept_total", "tier" => label.clone()),

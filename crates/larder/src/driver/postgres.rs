@@ -14,11 +14,13 @@ use tokio_postgres::types::ToSql;
 use crate::registry::OpenError;
 
 mod endpoint;
+mod listen;
 mod session;
 mod tables;
 mod trouble;
 
 pub(crate) use endpoint::Endpoint;
+pub(crate) use listen::Listener;
 use session::Wire;
 pub(crate) use tables::{Schema, Tables};
 pub(crate) use trouble::Trouble;
@@ -48,7 +50,8 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) endpoint: Endpoint,
-    pub(crate) tables: Tables,
+    /// What is made there unless it is, if anything.
+    pub(crate) tables: Option<Tables>,
     /// Settings of the session besides those that all have.
     pub(crate) settings: &'static str,
     /// Whether the server has to keep what it acknowledged when its machine loses power.
@@ -88,10 +91,6 @@ impl Pool {
             told: AtomicBool::new(false),
             connects: counter!("larder_postgres_connects_total"),
         }))
-    }
-
-    pub(crate) fn schema(&self) -> &Schema {
-        &self.0.way.tables.schema
     }
 
     /// Opens a connection, so that what is wrong with the address or the server shows now.
@@ -148,7 +147,7 @@ impl Pool {
 /// Removes a schema with everything that is in it.
 pub(crate) async fn drop_schema(endpoint: &Endpoint, schema: &Schema) -> Result<(), OpenError> {
     let dropped = timeout(OPEN_MAX, async {
-        let wire = Wire::connect(endpoint).await?;
+        let wire = Wire::connect_with(endpoint, |_| true).await?;
         let drop = format!("DROP SCHEMA IF EXISTS {schema} CASCADE");
         let dropped = wire.client().batch_execute(&drop).await;
         dropped.map_err(|error| Trouble::of(endpoint, &error, true))

@@ -11,6 +11,8 @@ pub(crate) fn all() -> Vec<Candidate<SharedBus>> {
         Subject::new("memory-uri", move || Ok(Place::new(by_uri))).into(),
         #[cfg(feature = "redis")]
         redis(),
+        #[cfg(feature = "postgres")]
+        postgres(),
     ]
 }
 
@@ -26,4 +28,17 @@ fn redis() -> Candidate<SharedBus> {
         Ok(Place::new(move || std::future::ready(attach_bus(&uri))).keeping(server))
     });
     Candidate { subject, missing: RedisServer::missing() }
+}
+
+/// A name of its own for each place, on the server that the tests of this process share.
+#[cfg(feature = "postgres")]
+fn postgres() -> Candidate<SharedBus> {
+    use larder_testkit::service::PostgresServer;
+    let subject = Subject::new("postgres", || {
+        let server = PostgresServer::shared()?;
+        let name = larder::clock::random_u64();
+        let uri = format!("{}?schema=law_{name:016x}&timeout=10s", server.uri());
+        Ok(Place::new(move || std::future::ready(attach_bus(&uri))).keeping(server))
+    });
+    Candidate { subject, missing: PostgresServer::missing() }
 }

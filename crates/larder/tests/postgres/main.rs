@@ -1,10 +1,11 @@
-//! A cache and a consensus store in a PostgreSQL server that dies, hangs and refuses.
+//! A cache, a bus and a consensus store in a PostgreSQL server that dies, hangs and refuses.
 //!
 //! Without the programs of the server the tests are ignored and listed as such; with
 //! `LARDER_TEST_REQUIRE=postgres` (or `all`) they fail instead.
 
 #![expect(clippy::unwrap_used, reason = "a set-up that fails is a failed test")]
 
+mod bus;
 mod entries;
 mod faults;
 mod histories;
@@ -64,6 +65,11 @@ const TESTS: &[(&str, Run)] = tests! {
         terminated_connections_leave_one_order,
         a_server_that_is_killed_leaves_one_order,
         a_server_that_stands_still_leaves_one_order;
+    bus:
+        a_subscription_ends_with_its_connection_and_another_one_can_be_had,
+        a_server_that_is_away_or_stands_still_fails_calls_in_time,
+        a_subscription_that_is_dropped_leaves_no_connection,
+        what_others_notify_there_ends_the_subscription;
     unsound:
         a_statement_that_looks_and_then_inserts_is_found_out;
 };

@@ -14,7 +14,7 @@ use crate::registry::OpenError;
 #[derive(Clone)]
 pub struct PostgresCacheBuilder {
     endpoint: Endpoint,
-    schema: Schema,
+    pub(super) schema: Schema,
     limits: Limits,
     pub(super) value_bytes_max: u64,
     pub(super) label: String,
@@ -102,7 +102,7 @@ impl PostgresCacheBuilder {
     pub fn attach(self) -> PostgresCache {
         let create = statement::create(&self.schema);
         let schema = self.schema.clone();
-        let tables = Tables { schema, what: "cache", layout: statement::LAYOUT, create };
+        let tables = Some(Tables { schema, what: "cache", layout: statement::LAYOUT, create });
         // What a crash may take anyway is not waited for.
         let settings = "SET synchronous_commit = off";
         let way = Way { endpoint: self.endpoint.clone(), tables, settings, durable: false };

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, Statement};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage, Statement};
 
 use super::{Endpoint, Retry, Trouble, Way};
 
@@ -25,16 +26,21 @@ const RELEASE_MIN: u32 = 14;
 impl Wire {
     /// Connects, introduces us, and looks whether the server is fit to keep anything.
     pub(super) async fn open(way: &Way, limit: Duration) -> Result<Self, Trouble> {
-        let wire = Self::connect(&way.endpoint).await?;
+        let wire = Self::connect_with(&way.endpoint, |_| true).await?;
         let set = wire.client.batch_execute(&settings(way, limit)).await;
         set.map_err(|error| Trouble::of(&way.endpoint, &error, false))?;
         wire.examine(way).await?;
-        way.tables.enter(&wire.client, &way.endpoint).await?;
+        if let Some(tables) = &way.tables {
+            tables.enter(&wire.client, &way.endpoint).await?;
+        }
         Ok(wire)
     }
 
-    /// Connects and introduces us.
-    pub(super) async fn connect(endpoint: &Endpoint) -> Result<Self, Trouble> {
+    /// Connects and introduces us; `heard` gets what the server says unasked, until it answers `false`.
+    pub(super) async fn connect_with(
+        endpoint: &Endpoint,
+        mut heard: impl FnMut(AsyncMessage) -> bool + Send + 'static,
+    ) -> Result<Self, Trouble> {
         let unreachable = |error| Trouble::unreachable(endpoint, &error);
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await;
         let stream = stream.map_err(unreachable)?;
@@ -45,11 +51,16 @@ impl Wire {
         // Without one, whoever wants one says in its own words that it is wrong.
         config.password(endpoint.password.as_deref().unwrap_or_default());
         let connected = config.connect_raw(stream, NoTls).await;
-        let (client, connection) =
+        let (client, mut connection) =
             connected.map_err(|error| Trouble::of(endpoint, &error, false))?;
         let driver = tokio::spawn(async move {
+            let mut said = async || poll_fn(|context| connection.poll_message(context)).await;
             // How it ended is told to those who wait for answers on it.
-            let _ = connection.await;
+            while let Some(Ok(message)) = said().await {
+                if !heard(message) {
+                    return;
+                }
+            }
         });
         Ok(Self { client, driver: driver.abort_handle(), statements: Mutex::default() })
     }
