@@ -27,7 +27,6 @@ pub use compressor::ZstdCompressor;
 pub use compressor::{AnyCompressor, Compressor, NoCompression, UnknownCompressor};
 use record::{Form, Record, Unreadable};
 use schema::Place;
-#[cfg(feature = "redis")]
 pub use schema::{NAMESPACE_BYTES_MAX, Schema, SchemaError};
 
 /// A tier of values over a tier of bytes: every value is a self-describing, checksummed record.
