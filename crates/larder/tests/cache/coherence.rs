@@ -375,6 +375,21 @@ async fn within_the_bound_an_old_value_is_gone_whoever_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hears_itself_still_misses_the_others() {
+    let world = World::new();
+    let [here, there] = world.pair().await;
+    here.wire.0.mute.store(true, Ordering::SeqCst);
+    here.put("new").await;
+    // Time passes in steps that leave room for echoes: only the silence of the other one can tell.
+    for _ in 0..5 {
+        world.clock.advance(SILENCE / 4);
+        there.hears_itself().await;
+    }
+    assert_eq!(there.get().await.as_deref(), Some(&b"new"[..]));
+    assert!(!there.stats().trusted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_lost_message_shows_with_the_next_one() {
     let world = World::new();
     let [here, there] = world.pair().await;
