@@ -118,7 +118,7 @@ async fn the_loser_of_a_race_that_is_dropped_or_refused_is_not_served() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_layer_that_missed_a_clear_counts_as_empty_until_it_was_cleared() {
     let (clock, _, l2, builder) = two();
     let tiered = builder.build();
@@ -131,8 +131,8 @@ async fn a_layer_that_missed_a_clear_counts_as_empty_until_it_was_cleared() {
     l2.recover();
     assert_eq!(data(&tiered, "b").await, None);
     clock.advance(Duration::from_secs(1));
-    tiered.write(key("a"), text("new"), Condition::Always).await.unwrap();
-    assert_eq!(l2.stored("b"), None, "cleared on the way");
+    settled(&tiered).await;
+    assert_eq!(l2.stored("b"), None, "cleared by nobody's call");
     l2.plant("c", text("by another process")).await;
     assert_eq!(data(&tiered, "c").await, Some(Bytes::from("by another process")));
 }
@@ -153,4 +153,111 @@ async fn a_write_that_is_under_way_during_a_clear_is_not_served_after_it() {
     drop(held);
     write.await.unwrap();
     assert_eq!(data(&*tiered, "k").await, None);
+}
+
+/// Waits until nothing is owed any more.
+async fn settled(tiered: &Tiered<Scripted, Scripted>) {
+    for _ in 0..10_000 {
+        if tiered.debts().iter().all(|debts| debts.owed == 0 && !debts.whole) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("debts are not paid: {:?}", tiered.debts());
+}
+
+fn newer(reading: u64) -> Condition {
+    Condition::IfNewerThan(version(reading))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missed_write_reaches_the_far_layer_when_it_answers_again() {
+    let (_, _, l2, builder) = two();
+    let tiered = builder.build();
+    l2.fail(Op::Write);
+    l2.fail(Op::Remove);
+    for reading in [3, 5] {
+        let value = text("new").with_version(version(reading));
+        tiered.write(key("k"), value, newer(reading)).await.unwrap();
+    }
+    let writes = l2.writes();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(l2.writes() - writes < 25, "a layer that is down is left alone: {}", l2.writes());
+    assert_eq!((tiered.debts()[1].owed, tiered.debts()[1].made), (1, 1));
+    l2.recover();
+    settled(&tiered).await;
+    assert_eq!(l2.stored("k"), Some(text("new").with_version(version(5))));
+    assert_eq!(tiered.debts()[1].paid, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missed_remove_reaches_the_layer_by_nobodys_call() {
+    let (_, _, l2, builder) = two();
+    let tiered = builder.build();
+    tiered.write(key("k"), text("old"), Condition::Always).await.unwrap();
+    l2.fail(Op::Remove);
+    tiered.remove(key("k"), Condition::Always).await.unwrap();
+    l2.recover();
+    settled(&tiered).await;
+    assert_eq!(l2.stored("k"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_never_replaces_what_another_process_has_written_since() {
+    let (_, l1, l2, builder) = two();
+    let tiered = builder.build();
+    l2.fail(Op::Write);
+    for k in ["held", "gone"] {
+        tiered.write(key(k), text("mine").with_version(version(5)), newer(5)).await.unwrap();
+    }
+    l1.remove(key("gone"), Condition::Always).await.unwrap();
+    let theirs = text("theirs").with_version(version(9));
+    for k in ["held", "gone"] {
+        l2.plant(k, theirs.clone()).await;
+    }
+    l2.recover();
+    settled(&tiered).await;
+    for k in ["held", "gone"] {
+        assert_eq!(l2.stored(k), Some(theirs.clone()), "{k}");
+        assert_eq!(data(&tiered, k).await, Some(Bytes::from("theirs")), "{k}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_near_layer_has_lost_is_removed_from_the_far_one_if_it_is_older() {
+    let (_, l1, l2, builder) = two();
+    let tiered = builder.build();
+    let old = text("old").with_version(version(1));
+    tiered.write(key("k"), old, newer(1)).await.unwrap();
+    l2.fail(Op::Write);
+    tiered.write(key("k"), text("new").with_version(version(2)), newer(2)).await.unwrap();
+    l1.remove(key("k"), Condition::Always).await.unwrap();
+    l2.recover();
+    settled(&tiered).await;
+    assert_eq!(l2.stored("k"), None, "the old value was replaced");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_during_a_payment_wins() {
+    let (_, _, l2, builder) = two();
+    let tiered = std::sync::Arc::new(builder.build());
+    l2.fail(Op::Write);
+    tiered.write(key("k"), text("missed").with_version(version(2)), newer(2)).await.unwrap();
+    let held = l2.hold(Op::Write, When::Before);
+    let before = l2.writes();
+    l2.recover();
+    while l2.writes() == before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The payment is under way.
+    let writer = std::sync::Arc::clone(&tiered);
+    let write = tokio::spawn(async move {
+        writer.write(key("k"), text("newest").with_version(version(3)), newer(3)).await.unwrap()
+    });
+    tokio::task::yield_now().await;
+    drop(held);
+    assert!(write.await.unwrap().applied);
+    settled(&tiered).await;
+    assert_eq!(l2.stored("k"), Some(text("newest").with_version(version(3))));
+    assert_eq!(data(&*tiered, "k").await, Some(Bytes::from("newest")));
 }

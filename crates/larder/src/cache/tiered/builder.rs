@@ -9,6 +9,7 @@ use metrics::counter;
 use super::debts::Debts;
 use super::layer::Layer;
 use super::order::Order;
+use super::payer::{Alarm, Attendance};
 use super::tally::LayerTally;
 use super::{RefillCounters, Tiered};
 use crate::compose::{
@@ -138,7 +139,10 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
     pub fn build(self) -> Tiered<L1, L2, R, W> {
         let Self { l1, l2, read, write, label, refill, l1_ttl_max, on_layer_error, clock, offload } =
             self;
-        let debts = |layer: CompositionLayer| Arc::new(Debts::new(&label, layer.as_str()));
+        let alarm = Arc::<Alarm>::default();
+        let debts = |layer: CompositionLayer| {
+            Arc::new(Debts::new(&label, layer.as_str(), Arc::clone(&alarm)))
+        };
         let refills = |outcome: &'static str| {
             counter!(
                 "larder_cache_refills_total",
@@ -175,6 +179,7 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
                 superseded: refills("superseded"),
                 failed: refills("failed"),
             },
+            attendance: Attendance(Arc::clone(&alarm)),
         }
     }
 }

@@ -2,38 +2,82 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use larder_core::{Key, KeyRef, Timestamp, Version};
-use metrics::{Gauge, gauge};
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::payer::Alarm;
 
 /// The keys whose last write or remove a layer has missed, or may have missed.
 ///
 /// For them the layer counts as not holding anything: what it holds may be older than what the
 /// other layer was told. A debt is paid by the next write or remove of the key that the layer
-/// confirms. At [`Debts::KEYS_MAX`] the layer as a whole counts as empty until it was cleared.
+/// confirms, or by the payer. At [`Debts::KEYS_MAX`] the layer as a whole counts as empty until it was
+/// cleared.
 #[derive(Debug)]
 pub(super) struct Debts {
     /// The number of keys, or `WHOLE`: asked by every read, so it takes no lock.
     count: AtomicUsize,
     state: Mutex<State>,
+    /// Rung when something is owed.
+    alarm: Arc<Alarm>,
     gauge: Gauge,
+    counts: Counts,
+}
+
+#[derive(Debug)]
+struct Counts {
+    made: Counter,
+    paid: Counter,
+    dropped: Counter,
+}
+
+/// What a layer of a [`Tiered`](super::Tiered) cache has missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DebtStats {
+    /// Keys whose last change the layer has missed, or may have missed.
+    pub owed: u64,
+    /// There were too many of them, or it has missed a clear: the layer counts as empty until it was
+    /// cleared.
+    pub whole: bool,
+    /// Keys that came to be owed.
+    pub made: u64,
+    /// Those that are settled again.
+    pub paid: u64,
+    /// Those that were given up for a clear of the whole layer.
+    pub dropped: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     owed: HashMap<Key, Debt>,
     whole: Option<Whole>,
+    made: u64,
+    paid: u64,
+    dropped: u64,
 }
 
 /// What a layer has missed of one key.
 #[derive(Clone, Copy, Debug)]
-struct Debt {
+pub(super) struct Debt {
     /// The number of the call that made the debt.
     number: u64,
     /// What a conditional write would have left there.
-    missed: Option<Missed>,
+    pub(super) missed: Option<Missed>,
+    /// What the layer was asked for.
+    pub(super) due: Due,
+}
+
+/// What pays a debt, at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// The key has to go from what is private.
+    Forget,
+    /// The key has to go.
+    Remove,
 }
 
 /// A value that a layer should hold by now.
@@ -58,6 +102,7 @@ pub(super) enum Owed {
 struct Whole {
     number: u64,
     clear_from: Instant,
+    due: Due,
 }
 
 const WHOLE: usize = usize::MAX;
@@ -68,13 +113,55 @@ impl Debts {
     /// How long to wait between two attempts to clear a layer.
     const CLEAR_EVERY: Duration = Duration::from_secs(1);
 
-    /// The debts of `layer`, shown by the gauge `larder_cache_owed_keys`.
-    pub(super) fn new(composition: &str, layer: &'static str) -> Self {
-        let composition = composition.to_owned();
+    /// The debts of `layer`, shown by the gauge `larder_cache_owed_keys` and counted in
+    /// `larder_cache_debts_total`. They ring the `alarm`.
+    pub(super) fn new(composition: &str, layer: &'static str, alarm: Arc<Alarm>) -> Self {
+        let name = || composition.to_owned();
+        let counted = |outcome: &'static str| {
+            counter!(
+                "larder_cache_debts_total",
+                "composition" => name(), "layer" => layer, "outcome" => outcome
+            )
+        };
         Self {
             count: AtomicUsize::new(0),
             state: Mutex::default(),
-            gauge: gauge!("larder_cache_owed_keys", "composition" => composition, "layer" => layer),
+            alarm,
+            gauge: gauge!("larder_cache_owed_keys", "composition" => name(), "layer" => layer),
+            counts: Counts {
+                made: counted("made"),
+                paid: counted("paid"),
+                dropped: counted("dropped"),
+            },
+        }
+    }
+
+    /// Whether the layer owes nothing.
+    pub(super) fn is_clear(&self) -> bool {
+        self.count.load(Ordering::SeqCst) == 0
+    }
+
+    /// Some of the keys that are owed, in no order.
+    pub(super) fn some(&self, most: usize) -> Vec<Key> {
+        if self.is_clear() {
+            return Vec::new();
+        }
+        self.lock().owed.keys().take(most).cloned().collect()
+    }
+
+    /// What is owed of `key`.
+    pub(super) fn of(&self, key: KeyRef<'_>) -> Option<Debt> {
+        self.lock().owed.get(key.as_str()).copied()
+    }
+
+    pub(super) fn stats(&self) -> DebtStats {
+        let state = self.lock();
+        DebtStats {
+            owed: u64::try_from(state.owed.len()).unwrap_or(u64::MAX),
+            whole: state.whole.is_some(),
+            made: state.made,
+            paid: state.paid,
+            dropped: state.dropped,
         }
     }
 
@@ -118,35 +205,60 @@ impl Debts {
         missed: Option<Missed>,
         now: impl FnOnce() -> Instant,
     ) {
+        self.note(key, Debt { number, missed, due: Due::Remove }, now);
+    }
+
+    /// Notes that the layer may still have a private copy of the key.
+    pub(super) fn owe_forgetting(
+        &self,
+        key: KeyRef<'_>,
+        number: u64,
+        now: impl FnOnce() -> Instant,
+    ) {
+        self.note(key, Debt { number, missed: None, due: Due::Forget }, now);
+    }
+
+    fn note(&self, key: KeyRef<'_>, new: Debt, now: impl FnOnce() -> Instant) {
         let mut state = self.lock();
         if let Some(whole) = &mut state.whole {
-            whole.number = whole.number.max(number);
+            whole.number = whole.number.max(new.number);
+            whole.due = whole.due.max(new.due);
             return;
         }
-        if state.owed.len() >= Self::KEYS_MAX && !state.owed.contains_key(key.as_str()) {
-            state.owed = HashMap::new();
-            state.whole = Some(Whole { number, clear_from: now() });
+        let known = state.owed.get(key.as_str()).copied();
+        if known.is_none() && state.owed.len() >= Self::KEYS_MAX {
+            let due = state.owed.values().map(|debt| debt.due).fold(new.due, Due::max);
+            self.give_up(&mut state);
+            state.whole = Some(Whole { number: new.number, clear_from: now(), due });
         } else {
-            let new = Debt { number, missed };
-            let debt = state.owed.entry(key.to_key()).or_insert(new);
-            *debt = match (debt.missed, missed) {
-                // By version: the later call may be the one with the older value.
-                (Some(held), Some(missed)) => {
-                    Debt { number: debt.number.max(number), missed: Some(held.max(missed)) }
-                }
-                _ if debt.number > number => *debt,
-                _ => new,
-            };
+            if known.is_none() {
+                state.made += 1;
+                self.counts.made.increment(1);
+            }
+            state.owed.insert(key.to_key(), known.map_or(new, |known| known.joined(new)));
         }
         self.show(&state);
+        drop(state);
+        self.alarm.ring();
     }
 
     /// Notes that the layer as a whole has missed a clear.
-    pub(super) fn owe_all(&self, number: u64, now: Instant) {
+    pub(super) fn owe_all(&self, number: u64, due: Due, now: Instant) {
         let mut state = self.lock();
-        state.owed = HashMap::new();
-        state.whole = Some(Whole { number, clear_from: now + Self::CLEAR_EVERY });
+        let others = state.owed.values().map(|debt| debt.due);
+        let due = others.chain(state.whole.map(|whole| whole.due)).fold(due, Due::max);
+        self.give_up(&mut state);
+        state.whole = Some(Whole { number, clear_from: now + Self::CLEAR_EVERY, due });
         self.show(&state);
+        drop(state);
+        self.alarm.ring();
+    }
+
+    /// Drops what a clear of the whole layer pays as well.
+    fn give_up(&self, state: &mut State) {
+        let owed = u64::try_from(std::mem::take(&mut state.owed).len()).unwrap_or(u64::MAX);
+        state.dropped += owed;
+        self.counts.dropped.increment(owed);
     }
 
     /// Notes that the call with this number has reached the layer: older debts of the key are paid.
@@ -157,6 +269,8 @@ impl Debts {
         let mut state = self.lock();
         if state.owed.get(key.as_str()).is_some_and(|debt| debt.number <= number) {
             state.owed.remove(key.as_str());
+            state.paid += 1;
+            self.counts.paid.increment(1);
             self.show(&state);
         }
     }
@@ -164,26 +278,26 @@ impl Debts {
     /// Notes that a clear which began at this number has succeeded.
     pub(super) fn pay_all(&self, number: u64) {
         let mut state = self.lock();
+        let before = state.owed.len();
         state.owed.retain(|_, debt| debt.number > number);
+        let paid = u64::try_from(before - state.owed.len()).unwrap_or(u64::MAX);
+        state.paid += paid;
+        self.counts.paid.increment(paid);
         if state.whole.is_some_and(|whole| whole.number <= number) {
             state.whole = None;
         }
         self.show(&state);
     }
 
-    /// Whether the layer should be cleared now; the next one who asks gets a pause.
-    pub(super) fn wants_clear(&self, now: impl FnOnce() -> Instant) -> bool {
+    /// Whether the layer should be cleared now, and how; the next one who asks gets a pause.
+    pub(super) fn wants_clear(&self, now: impl FnOnce() -> Instant) -> Option<Due> {
         if self.count.load(Ordering::SeqCst) != WHOLE {
-            return false;
+            return None;
         }
         let (mut state, now) = (self.lock(), now());
-        match &mut state.whole {
-            Some(whole) if whole.clear_from <= now => {
-                whole.clear_from = now + Self::CLEAR_EVERY;
-                true
-            }
-            _ => false,
-        }
+        let whole = state.whole.as_mut().filter(|whole| whole.clear_from <= now)?;
+        whole.clear_from = now + Self::CLEAR_EVERY;
+        Some(whole.due)
     }
 
     fn show(&self, state: &State) {
@@ -195,6 +309,24 @@ impl Debts {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Debt {
+    /// This debt and a new one of the same key.
+    fn joined(self, new: Self) -> Self {
+        let due = self.due.max(new.due);
+        match (self.missed, new.missed) {
+            // By version: the later call may be the one with the older value.
+            (Some(held), Some(missed)) => {
+                let missed = Some(held.max(missed));
+                Self { number: self.number.max(new.number), missed, due }
+            }
+            _ if self.number > new.number => Self { due, ..self },
+            // What was owed before it is owed still.
+            _ if new.due == Due::Forget => Self { number: new.number, ..self },
+            _ => new,
+        }
     }
 }
 
@@ -211,7 +343,7 @@ mod tests {
     #[test]
     fn a_debt_is_paid_by_its_own_or_a_later_call_only() {
         let clock = ManualClock::default();
-        let debts = Debts::new("test", "l2");
+        let debts = Debts::new("test", "l2", Arc::default());
         debts.owe(key("k"), 5, None, || clock.instant());
         debts.pay(key("k"), 4);
         assert!(debts.owes(key("k")) && !debts.owes(key("other")));
@@ -222,25 +354,25 @@ mod tests {
     #[test]
     fn at_the_bound_the_whole_layer_counts_as_empty_until_it_was_cleared() {
         let clock = ManualClock::default();
-        let debts = Debts::new("test", "l2");
+        let debts = Debts::new("test", "l2", Arc::default());
         for n in 0..=Debts::KEYS_MAX {
             debts.owe(key(&format!("k{n}")), 1, None, || clock.instant());
         }
         assert!(debts.owes(key("never seen")));
         debts.pay(key("k1"), 9);
         assert!(debts.owes(key("k1")));
-        assert!(debts.wants_clear(|| clock.instant()));
-        assert!(!debts.wants_clear(|| clock.instant()), "a pause between two attempts");
+        assert_eq!(debts.wants_clear(|| clock.instant()), Some(Due::Remove));
+        assert_eq!(debts.wants_clear(|| clock.instant()), None, "a pause between two attempts");
         clock.advance(Duration::from_secs(1));
-        assert!(debts.wants_clear(|| clock.instant()));
+        assert!(debts.wants_clear(|| clock.instant()).is_some());
         debts.pay_all(10);
-        assert!(!debts.owes(key("k1")) && !debts.wants_clear(|| clock.instant()));
+        assert!(!debts.owes(key("k1")) && debts.wants_clear(|| clock.instant()).is_none());
     }
 
     #[test]
     fn a_debt_of_a_version_lets_only_newer_versions_through() {
         let clock = ManualClock::default();
-        let debts = Debts::new("test", "l2");
+        let debts = Debts::new("test", "l2", Arc::default());
         let version = |reading| Version::from_parts(reading, 1);
         let missed = |reading| Some(Missed { version: version(reading), expire: None });
         let owed = |reading| debts.owed(key("k"), version(reading), clock.now());
@@ -262,7 +394,7 @@ mod tests {
     #[test]
     fn a_debt_made_during_a_clear_outlives_it() {
         let clock = ManualClock::default();
-        let debts = Debts::new("test", "l2");
+        let debts = Debts::new("test", "l2", Arc::default());
         debts.owe(key("old"), 1, None, || clock.instant());
         debts.owe(key("new"), 3, None, || clock.instant());
         debts.pay_all(2);

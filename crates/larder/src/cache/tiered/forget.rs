@@ -4,6 +4,7 @@ use futures_util::future::join;
 use larder_core::{CacheError, Condition, KeyRef, Tier};
 
 use super::Tiered;
+use super::debts::Due;
 use crate::compose::CompositionLayer;
 
 impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
@@ -22,7 +23,7 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         };
         for (debts, forgot) in [(&self.l1.debts, l1), (&self.l2.debts, l2)] {
             if let Err(error) = forgot {
-                debts.owe(key, pass.number(), None, || self.clock.instant());
+                debts.owe_forgetting(key, pass.number(), || self.clock.instant());
                 self.tell_remembered(&error);
             }
         }
@@ -42,7 +43,7 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         self.order.void_reads().await;
         for (debts, forgot) in [(&self.l1.debts, l1), (&self.l2.debts, l2)] {
             if let Err(error) = forgot {
-                debts.owe_all(number, self.clock.instant());
+                debts.owe_all(number, Due::Forget, self.clock.instant());
                 self.tell_remembered(&error);
             }
         }

@@ -33,6 +33,11 @@ impl<L> Layer<L> {
         Found { source: found.source.below(second), value: found.value }
     }
 
+    /// Whether reads fill this layer from the other one.
+    pub(super) fn fills_itself(&self) -> bool {
+        self.which == CompositionLayer::L1
+    }
+
     /// The copy that this layer may keep.
     pub(super) fn capped<V>(&self, mut value: CacheValue<V>, clock: &SharedClock) -> CacheValue<V> {
         if let Some(ttl_max) = self.ttl_max {

@@ -1,6 +1,7 @@
 //! Two cache tiers as one.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use futures_util::future::join;
@@ -18,13 +19,16 @@ mod forget;
 mod layer;
 mod many;
 mod order;
+mod payer;
 mod tally;
 mod write;
 
 pub use builder::TieredBuilder;
-use debts::Missed;
+pub use debts::DebtStats;
+use debts::{Due, Missed};
 use layer::{Answer, Change, ChangeCall, Known, Layer, ReadCall, Ticket};
 use order::{Order, Token};
+use payer::{Attendance, Desk, Payer};
 use write::{conclude, done, missed, states};
 
 use crate::compose::{
@@ -50,8 +54,18 @@ use crate::compose::{
 /// A layer whose part of a write or remove failed, was not tried or was cut off counts as not
 /// holding the key until it confirms a later one (the gauge `larder_cache_owed_keys` shows how many
 /// such keys there are). So a removed value does not come back, and an old one does not return when
-/// the layer recovers. The memory for that is bounded: beyond 16,384 keys the layer as a whole
-/// counts as empty, and is cleared at the next write that finds it answering.
+/// the layer recovers.
+///
+/// What is owed is paid in the background when the layer answers again, whether anybody asks for the
+/// key or not: L2 gets what L1 holds by then, unless it has something as new or newer; where L1 holds
+/// nothing, or the write had no version, and in L1, the key is removed, and fetched by the next read.
+/// Until the layer answers it is tried after 50 ms, then after twice as long each time, up to 5 s. At most
+/// 128 keys are paid in 50 ms. Without a tokio runtime, or with a disabled offload, debts are paid by
+/// later writes alone.
+///
+/// The memory for that is bounded: beyond 16,384 keys the layer as a whole counts as empty, and is
+/// cleared in the background once it answers. [`Tiered::debts`] and `larder_cache_debts_total` (labels
+/// `composition`, `layer` and `outcome`: `made`, `paid`, `dropped`) count.
 ///
 /// # Guarantees
 /// - durability: with a write policy that needs both layers the better of the two, otherwise the
@@ -92,6 +106,7 @@ pub struct Tiered<L1, L2, R = SequentialReadPolicy, W = OptimisticParallelWriteP
     order: Arc<Order>,
     observer: Observer,
     refills: RefillCounters,
+    attendance: Attendance,
 }
 
 struct RefillCounters {
@@ -109,6 +124,11 @@ impl<L1, L2> Tiered<L1, L2> {
 }
 
 impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
+    /// What the two layers have missed.
+    pub fn debts(&self) -> [DebtStats; 2] {
+        [self.l1.debts.stats(), self.l2.debts.stats()]
+    }
+
     /// Removes `key`, and tells what became of each layer.
     ///
     /// # Errors
@@ -217,7 +237,7 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
             }
             _ => Condition::Always,
         };
-        let Some(landing) = self.order.land(key, token).await else {
+        let Some(landing) = self.order.land(CompositionLayer::L1, key, token).await else {
             self.refills.superseded.increment(1);
             return;
         };
@@ -240,29 +260,32 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         }
     }
 
-    /// Clears a layer that counts as empty as a whole, at most once a second.
+    /// Sees to it that somebody pays in the background what layers come to owe. Where there is no
+    /// background, a layer that counts as empty as a whole is cleared here, at most once a second.
     async fn settle<V>(&self)
     where
         V: Clone + Send + Sync + 'static,
         L1: Tier<V>,
         L2: Tier<V>,
     {
-        let now = || self.clock.instant();
-        for layer in [CompositionLayer::L1, CompositionLayer::L2] {
-            let debts = match layer {
-                CompositionLayer::L1 => &self.l1.debts,
-                CompositionLayer::L2 => &self.l2.debts,
-            };
-            if debts.wants_clear(now) {
-                let number = self.order.number();
-                let cleared = match layer {
-                    CompositionLayer::L1 => self.l1.tier.clear().await,
-                    CompositionLayer::L2 => self.l2.tier.clear().await,
-                };
-                if cleared.is_ok() {
-                    debts.pay_all(number);
-                }
-            }
+        let alarm = &self.attendance.0;
+        if alarm.is_attended() {
+            return;
+        }
+        let payer = Payer::<L1, L2, V> {
+            alarm: Arc::clone(alarm),
+            l1: Arc::downgrade(&self.l1),
+            l2: Arc::downgrade(&self.l2),
+            order: Arc::clone(&self.order),
+            clock: Arc::clone(&self.clock),
+            offload: self.offload.clone(),
+            values: PhantomData,
+        };
+        payer.attend();
+        if !alarm.is_attended() {
+            let desk = Desk::new(&self.order, &self.clock);
+            desk.clear(&self.l1).await;
+            desk.clear(&self.l2).await;
         }
     }
 }
@@ -362,13 +385,14 @@ where
     /// A layer that fails is an error, and counts as empty here until it was cleared. A write that
     /// is under way meanwhile may be lost.
     async fn clear(&self) -> Result<(), CacheError> {
+        self.settle::<V>().await;
         self.order.void_reads().await;
         let (writing, number) = (self.order.writing(), self.order.number());
         let (l1, l2) = join(self.l1.tier.clear(), self.l2.tier.clear()).await;
         for (debts, cleared) in [(&self.l1.debts, &l1), (&self.l2.debts, &l2)] {
             match cleared {
                 Ok(()) => debts.pay_all(number),
-                Err(_) => debts.owe_all(number, self.clock.instant()),
+                Err(_) => debts.owe_all(number, Due::Remove, self.clock.instant()),
             }
             // Whatever lands late of them began before this clear.
             for key in &writing {

@@ -130,16 +130,21 @@ impl Order {
         Pass { order: Arc::clone(self), lane, key, number, writes: true }
     }
 
-    /// Leave to write to L1 what was read since `token` was taken, unless something was written or
-    /// removed since then or is under way. Nothing else of this process lands in L1 meanwhile.
+    /// Leave to change in `layer` what follows from reads since `token` was taken, unless something was
+    /// written or removed since then or is under way. Nothing else of this process lands there meanwhile.
     pub(super) async fn land(
         self: &Arc<Self>,
+        layer: CompositionLayer,
         key: KeyRef<'_>,
         token: Token,
     ) -> Option<Landing<'_>> {
         let no_clear = self.landing.read().await;
         let pass = self.visit(key, token)?;
-        let gate = Arc::clone(&pass.lane.l1).lock_owned().await;
+        let gate = match layer {
+            CompositionLayer::L1 => &pass.lane.l1,
+            CompositionLayer::L2 => &pass.lane.l2,
+        };
+        let gate = Arc::clone(gate).lock_owned().await;
         // Somebody may have begun while the gate was awaited; later ones wait for it.
         if self.token(key).0 != token.0 {
             return None;
@@ -203,7 +208,7 @@ impl Stripe {
     }
 }
 
-/// Leave to land a refill, as long as it lives.
+/// Leave to land a refill or to pay a debt, as long as it lives.
 #[derive(Debug)]
 pub(super) struct Landing<'a> {
     // Dropped in this order: the gate opens before the key is given up.
@@ -277,7 +282,7 @@ mod tests {
         let order = Arc::new(Order::new());
         drop(order.begin(key()));
         let token = order.token(key());
-        assert!(order.land(key(), token).await.is_some());
+        assert!(order.land(CompositionLayer::L1, key(), token).await.is_some());
     }
 
     #[tokio::test]
@@ -286,17 +291,17 @@ mod tests {
         let before = order.token(key());
         let write = order.begin(key());
         let during = order.token(key());
-        assert!(order.land(key(), before).await.is_none());
-        assert!(order.land(key(), during).await.is_none());
+        assert!(order.land(CompositionLayer::L1, key(), before).await.is_none());
+        assert!(order.land(CompositionLayer::L1, key(), during).await.is_none());
         drop(write);
-        assert!(order.land(key(), during).await.is_none());
+        assert!(order.land(CompositionLayer::L1, key(), during).await.is_none());
     }
 
     #[tokio::test]
     async fn a_write_waits_for_a_refill_that_is_landing() {
         let order = Arc::new(Order::new());
         let token = order.token(key());
-        let landing = order.land(key(), token).await;
+        let landing = order.land(CompositionLayer::L1, key(), token).await;
         assert!(landing.is_some());
         let write = order.begin(key());
         let limit = std::time::Duration::from_millis(20);
@@ -310,10 +315,12 @@ mod tests {
     async fn a_refill_that_waits_for_another_gives_way_to_a_write_that_begins_meanwhile() {
         let order = Arc::new(Order::new());
         let token = order.token(key());
-        let landing = order.land(key(), token).await;
+        let landing = order.land(CompositionLayer::L1, key(), token).await;
         let waiting = {
             let order = Arc::clone(&order);
-            tokio::spawn(async move { order.land(key(), token).await.is_some() })
+            tokio::spawn(
+                async move { order.land(CompositionLayer::L1, key(), token).await.is_some() },
+            )
         };
         tokio::task::yield_now().await;
         let _write = order.begin(key());
@@ -326,7 +333,7 @@ mod tests {
         let order = Arc::new(Order::new());
         let token = order.token(key());
         order.void_reads().await;
-        assert!(order.land(key(), token).await.is_none());
+        assert!(order.land(CompositionLayer::L1, key(), token).await.is_none());
     }
 
     #[tokio::test]
@@ -336,7 +343,7 @@ mod tests {
         assert_eq!((order.lanes_in_use(), order.writing().len()), (1, 1));
         drop(passes);
         let token = order.token(key());
-        drop(order.land(key(), token).await);
+        drop(order.land(CompositionLayer::L1, key(), token).await);
         assert_eq!(order.lanes_in_use(), 0);
     }
 

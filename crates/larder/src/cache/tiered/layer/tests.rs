@@ -25,7 +25,7 @@ fn at(version: Version) -> Missed {
 
 impl Bench {
     fn new() -> Self {
-        let debts = |layer| Arc::new(Debts::new("test", layer));
+        let debts = |layer| Arc::new(Debts::new("test", layer, Arc::default()));
         let l2 = Layer {
             tier: MemoryCache::builder(1 << 20).build(),
             which: CompositionLayer::L2,
