@@ -9,19 +9,19 @@ use larder_core::{
     Key, KeyRef, Now, SharedClock, Source, Tier, TierStats, TierUsage, WriteStatus,
 };
 use metrics::{Counter, counter};
-use redis::{Cmd, Value};
+use redis::Value;
 use tokio::time::timeout;
 
 use super::head;
 use crate::address::AddressError;
-use crate::driver::redis::{Link, Trouble};
+use crate::driver::redis::{Link, Place, Trouble};
 use crate::registry::OpenError;
 
 mod builder;
 mod change;
 
 pub use builder::RedisCacheBuilder;
-use change::{Change, Done, Place, SCRIPT_CODE, Then};
+use change::{Change, Done, SCRIPT_CODE, Then};
 
 /// A cache in a Redis server: a far tier that several processes share.
 ///
@@ -140,9 +140,7 @@ impl RedisCache {
     }
 
     async fn find(&self, key: KeyRef<'_>) -> Result<Option<Found<Bytes>>, Trouble> {
-        let mut get = Cmd::with_capacity(2, self.prefix.len() + key.as_str().len() + 8);
-        get.arg("GET").arg(self.place(key));
-        match self.link.call(&get).await {
+        match self.link.get(self.place(key)).await {
             // Something else than a string is there.
             Err(trouble) if trouble.is("WRONGTYPE") => {
                 self.foreign.increment(1);

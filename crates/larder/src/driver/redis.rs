@@ -17,13 +17,16 @@ use tokio::time::{timeout, timeout_at};
 use crate::registry::OpenError;
 
 mod endpoint;
+mod gather;
 mod listen;
+mod place;
 mod settings;
 #[cfg(feature = "redis-tls")]
 mod tls;
 mod trouble;
 
 pub(crate) use endpoint::Endpoint;
+pub(crate) use place::{Place, write_argument};
 pub(crate) use settings::Settings;
 pub(crate) use trouble::Trouble;
 
@@ -48,6 +51,7 @@ struct Inner {
     /// Whether somebody was told that there is no connection, since there was one.
     told: AtomicBool,
     connects: Counter,
+    gather: gather::Gather,
 }
 
 /// Bytes to and from a server, over TLS or not.
@@ -97,6 +101,7 @@ impl Link {
             born: SystemClock.instant(),
             told: AtomicBool::new(false),
             connects: counter!("larder_redis_connects_total"),
+            gather: gather::Gather::default(),
         }))
     }
 
@@ -178,9 +183,13 @@ impl Inner {
                 if self.is_silent(&wire, began) {
                     self.give_up(&wire);
                 }
-                Err(Trouble::Late { place: self.endpoint.to_string(), limit: self.limit })
+                Err(self.late())
             }
         }
+    }
+
+    fn late(&self) -> Trouble {
+        Trouble::Late { place: self.endpoint.to_string(), limit: self.limit }
     }
 
     /// Tells an answer from an error of the server.

@@ -12,6 +12,7 @@ mod place;
 mod refusals;
 #[cfg(feature = "redis-tls")]
 mod tls;
+mod together;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -59,6 +60,12 @@ const TESTS: &[(&str, Run)] = tests! {
         a_user_without_leave_is_refused,
         a_busy_server_is_waited_for,
         a_cluster_is_refused;
+    together:
+        reads_that_wait_together_are_one_command,
+        a_read_sees_what_was_written_before_it_however_many_read,
+        a_read_that_waits_for_others_keeps_its_own_time_limit,
+        a_caller_that_leaves_takes_no_other_with_it,
+        reads_outlive_the_runtime_that_was_to_send_them;
 };
 
 #[cfg(feature = "redis-tls")]

@@ -1,6 +1,5 @@
 //! What is to become of one key, as a command to the server.
 
-use std::io::Write as _;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -8,13 +7,7 @@ use larder_core::{CacheValue, Condition, DeleteStatus, KeyRef, Timestamp, Versio
 use redis::{Cmd, RedisWrite, Script, ToRedisArgs, Value};
 
 use crate::cache::head;
-use crate::driver::redis::Trouble;
-
-/// Where an entry is stored: a namespace, a colon, and the key as it is.
-pub(super) struct Place<'a> {
-    pub(super) prefix: &'a str,
-    pub(super) key: &'a str,
-}
+use crate::driver::redis::{Place, Trouble, write_argument};
 
 /// An entry that is written: head and data, put together only in the buffer that is sent.
 pub(super) struct Entry<'a> {
@@ -133,21 +126,9 @@ fn millis_left(expire: Timestamp, now: Timestamp) -> u64 {
     millis.saturating_add(part).max(1)
 }
 
-impl Place<'_> {
-    const fn len(&self) -> usize {
-        self.prefix.len() + self.key.len()
-    }
-}
-
 impl Entry<'_> {
     const fn len(&self) -> usize {
         head::HEAD_LEN + self.data.len()
-    }
-}
-
-impl ToRedisArgs for Place<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        write_argument(out, &[self.prefix.as_bytes(), self.key.as_bytes()]);
     }
 }
 
@@ -157,13 +138,4 @@ impl ToRedisArgs for Entry<'_> {
     }
 }
 
-impl redis::ToSingleRedisArg for Place<'_> {}
 impl redis::ToSingleRedisArg for Entry<'_> {}
-
-fn write_argument<W: ?Sized + RedisWrite>(out: &mut W, parts: &[&[u8]]) {
-    let mut argument = out.writer_for_next_arg();
-    for part in parts {
-        // Into memory, which does not fail.
-        let _ = argument.write_all(part);
-    }
-}
