@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Measure the spool
     Spool(SpoolArgs),
-    /// Measure cache hits in a private Redis server, copied into memory
+    /// Measure the cache: in memory, and over a private Redis server
     Cache(CacheArgs),
     /// Write one report of the JSON files of several runs
     Report(ReportArgs),
@@ -79,6 +79,9 @@ pub(crate) struct CacheArgs {
     /// Every cell for some milliseconds: shows that it works, and nothing else
     #[arg(long)]
     pub(crate) smoke: bool,
+    /// Only these workloads: hit, ratio, far
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<Workload>,
     /// How often everything is measured
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) rounds: usize,

@@ -4,16 +4,20 @@
 //! |---|---|
 //! | `subject` | one file for each way to keep payloads |
 //! | `workload` | one file for each thing that is measured |
+//! | `near` | one file for each cache that answers from memory |
 //! | `bench` | a run: its folder, its probe of the disk, its results |
 //! | `child` | processes that are killed, or whose memory is measured |
+//! | `allocations` `zipf` | what a thread allocates; numbers as popular as keys are |
 //! | `clients` | closed-loop clients, as tasks or as threads |
 //! | `report` | medians and ratios, as text, Markdown and JSON |
 
+mod allocations;
 mod args;
 mod bench;
 mod child;
 mod clients;
 mod error;
+mod near;
 mod page_cache;
 mod payload;
 mod plan;
@@ -21,6 +25,7 @@ mod report;
 mod row;
 mod subject;
 mod workload;
+mod zipf;
 
 use std::process::ExitCode;
 

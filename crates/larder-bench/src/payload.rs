@@ -19,7 +19,39 @@ pub(crate) struct Payloads {
 pub(crate) struct Source {
     pool: Bytes,
     size: usize,
-    state: u64,
+    random: Random,
+}
+
+/// Numbers of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new() -> Self {
+        Self(random_u64())
+    }
+
+    pub(crate) const fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit.max(1) as u64).unwrap_or_default()
+    }
+
+    /// A number from zero to one.
+    #[expect(clippy::cast_precision_loss, reason = "32 bits fit")]
+    pub(crate) fn fraction(&mut self) -> f64 {
+        (self.next() >> 32) as f64 / (1_u64 << 32) as f64
+    }
 }
 
 impl Payloads {
@@ -31,7 +63,7 @@ impl Payloads {
 
     /// A sequence of payloads of `size` bytes.
     pub(crate) fn source(&self, size: usize) -> Source {
-        Source { pool: self.pool.clone(), size: size.min(POOL_BYTES / 2), state: random_u64() }
+        Source { pool: self.pool.clone(), size: size.min(POOL_BYTES / 2), random: Random::new() }
     }
 }
 
@@ -39,7 +71,7 @@ impl Source {
     /// A new id, a UUID of version 7 as the spool makes them, without asking the system for
     /// randomness each time.
     pub(crate) fn id(&mut self) -> SpoolId {
-        let (high, low) = (self.random(), self.random());
+        let (high, low) = (self.random.next(), self.random.next());
         let mut bytes = [0; 16];
         let (time, rest) = bytes.split_at_mut(6);
         time.copy_from_slice(&SystemClock.now().as_millis().to_be_bytes()[2..]);
@@ -57,17 +89,7 @@ impl Source {
 
     /// A number below `limit`.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.random() % limit.max(1) as u64).unwrap_or_default()
-    }
-
-    /// The next number of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number
-    /// Generators, 2014).
-    fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.random.below(limit)
     }
 }
 

@@ -56,14 +56,17 @@ pub(crate) enum Workload {
     Memory,
     /// Latency of stores while compaction and the scrubber run
     Calm,
+    /// Cache hits in memory
+    Hit,
+    /// How often a small memory has what is asked for
+    Ratio,
     /// Cache hits in a far tier
-    #[value(skip)]
     Far,
 }
 
 impl Workload {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Store,
         Self::Load,
         Self::Enumerate,
@@ -71,12 +74,16 @@ impl Workload {
         Self::Open,
         Self::Memory,
         Self::Calm,
+        Self::Hit,
+        Self::Ratio,
         Self::Far,
     ];
 
-    /// Those of the spool.
+    /// Those of the cache; all others are of the spool.
+    pub(crate) const CACHE: [Self; 3] = [Self::Hit, Self::Ratio, Self::Far];
+
     fn spool() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|workload| *workload != Self::Far).collect()
+        Self::ALL.into_iter().filter(|workload| !Self::CACHE.contains(workload)).collect()
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -88,6 +95,8 @@ impl Workload {
             Self::Open => "open",
             Self::Memory => "memory",
             Self::Calm => "calm",
+            Self::Hit => "hit",
+            Self::Ratio => "ratio",
             Self::Far => "far",
         }
     }
@@ -104,13 +113,18 @@ impl Workload {
             Self::Open => "Opening after kill -9",
             Self::Memory => "Memory of the index",
             Self::Calm => "Stores during compaction and scrubbing",
+            Self::Hit => "Hits in memory, Zipf 0.99",
+            Self::Ratio => "Hit ratio of a memory that is too small",
             Self::Far => "Hits in Redis, copied into memory",
         }
     }
 
     /// Whether subjects are compared by their rates.
     pub(crate) fn is_a_comparison(self) -> bool {
-        matches!(self, Self::Store | Self::Load | Self::Enumerate | Self::Queue | Self::Far)
+        matches!(
+            self,
+            Self::Store | Self::Load | Self::Enumerate | Self::Queue | Self::Hit | Self::Far
+        )
     }
 }
 
@@ -242,7 +256,7 @@ impl Plan {
                 Workload::Memory => {
                     rate(self.index_entries.iter().max().copied().unwrap_or_default(), 500_000)
                 }
-                Workload::Far => Duration::ZERO,
+                Workload::Hit | Workload::Ratio | Workload::Far => Duration::ZERO,
                 Workload::Calm => {
                     self.each_round(2 * (self.cell + AROUND) + rate(self.garbage_bytes, 300 << 20))
                 }

@@ -9,6 +9,7 @@ use larder::{Clock, SystemClock};
 use serde::{Deserialize, Serialize};
 
 use self::table::Table;
+pub(crate) use self::table::number;
 use crate::args::ReportArgs;
 use crate::bench::print;
 use crate::error::Result;
@@ -158,6 +159,7 @@ fn tables(workload: Workload, rows: &[&Row]) -> Vec<String> {
                 ("of bare log", Kind::Bare.as_str()),
                 ("of growing log", Kind::BareGrowing.as_str()),
                 ("of bare client", crate::workload::BARE_CLIENT),
+                ("of quick_cache", crate::near::BARE),
             ]);
             table.compare_to_us(Kind::Larder.as_str());
         }

@@ -135,7 +135,7 @@ impl Kind {
                     | Self::Files
             ),
             Workload::Open | Workload::Memory | Workload::Calm => self == Self::Larder,
-            Workload::Far => false,
+            Workload::Hit | Workload::Ratio | Workload::Far => false,
         }
     }
 

@@ -4,18 +4,24 @@ mod calm;
 mod enumerate;
 mod far;
 mod filled;
+mod hit;
 mod load;
 mod memory;
 mod open;
 mod queue;
+mod ratio;
 mod store;
 
 pub(crate) use self::far::BARE_CLIENT;
+pub(crate) use self::ratio::BEHIND;
+use std::time::Duration;
+
 use crate::args::{CacheArgs, SpoolArgs};
 use crate::bench::{Bench, say};
 use crate::error::Result;
 use crate::plan::{Plan, Workload};
 use crate::report::{self, Results};
+use crate::row::Row;
 
 /// Runs what the arguments ask for and reports it.
 pub(crate) fn spool(arguments: &SpoolArgs) -> Result<()> {
@@ -41,11 +47,32 @@ pub(crate) fn cache(arguments: &CacheArgs) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut results = Results::here(&std::env::temp_dir());
-    results.rows = runtime.block_on(far::run(arguments))?;
-    if let Some(path) = &arguments.json {
-        results.write(path)?;
+    let workloads =
+        if arguments.only.is_empty() { &Workload::CACHE[..] } else { &arguments.only[..] };
+    for workload in workloads {
+        results.rows.append(&mut runtime.block_on(run_cache(arguments, *workload))?);
+        if let Some(path) = &arguments.json {
+            results.write(path)?;
+        }
     }
     report::show(&results, arguments.markdown.as_deref())
+}
+
+/// How many rounds, and how long each cell is measured in each.
+fn cache_extent(arguments: &CacheArgs) -> (usize, Duration) {
+    if arguments.smoke {
+        return (1, Duration::from_millis(5));
+    }
+    (arguments.rounds.max(1), Duration::from_millis(arguments.cell_ms.max(1)))
+}
+
+async fn run_cache(arguments: &CacheArgs, workload: Workload) -> Result<Vec<Row>> {
+    match workload {
+        Workload::Hit => hit::run(arguments).await,
+        Workload::Ratio => ratio::run(arguments),
+        Workload::Far => far::run(arguments).await,
+        other => Err(format!("{} is measured by larder-bench spool", other.as_str()).into()),
+    }
 }
 
 async fn run(bench: &mut Bench, workload: Workload) -> Result<()> {
@@ -57,6 +84,8 @@ async fn run(bench: &mut Bench, workload: Workload) -> Result<()> {
         Workload::Open => open::run(bench).await,
         Workload::Memory => memory::run(bench),
         Workload::Calm => calm::run(bench).await,
-        Workload::Far => Err("hits in Redis are measured by larder-bench cache".into()),
+        Workload::Hit | Workload::Ratio | Workload::Far => {
+            Err(format!("{} is measured by larder-bench cache", workload.as_str()).into())
+        }
     }
 }

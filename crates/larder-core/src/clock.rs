@@ -45,6 +45,30 @@ impl Clock for SystemClock {
     fn instant(&self) -> Instant {
         Instant::now()
     }
+
+    /// By the clock of the last tick as long as the deadline is far, which takes a tenth of the time;
+    /// that one lags by some milliseconds and never runs ahead.
+    #[inline]
+    fn is_past(&self, deadline: Timestamp) -> bool {
+        #[cfg(target_os = "linux")]
+        if deadline > at_last_tick().saturating_add(TICK_MAX) {
+            return false;
+        }
+        deadline <= self.now()
+    }
+}
+
+/// The clock of the last tick is never so far behind: a tick takes at most 10 ms.
+#[cfg(target_os = "linux")]
+const TICK_MAX: Duration = Duration::from_secs(1);
+
+/// What the wall clock said at the last tick of the kernel's scheduler.
+#[cfg(target_os = "linux")]
+fn at_last_tick() -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let nanos = now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec);
+    // Before the epoch, only the precise clock is asked.
+    u64::try_from(nanos).map_or(Timestamp::MAX, Timestamp::from_nanos)
 }
 
 /// A clock that stands still until a test moves it. Clones share their time.
@@ -149,6 +173,34 @@ mod tests {
         clock.step_wall(-3_600_000_000_000);
         assert_eq!(wall.since(clock.now()), Duration::from_hours(1));
         assert_eq!(clock.instant(), instant);
+    }
+
+    #[test]
+    fn the_system_clock_tells_what_is_past_as_its_time_does() {
+        let clock = SystemClock;
+        for millis in [0, 1, 5, 20, 999, 1_001, 60_000] {
+            let by = Duration::from_millis(millis);
+            let past = clock.now().saturating_sub(by);
+            assert!(clock.is_past(past), "{millis} ms ago");
+            // Half a second is enough for two calls.
+            let future = clock.now().saturating_add(by + Duration::from_millis(500));
+            assert!(!clock.is_past(future), "in {millis} ms and a half second");
+        }
+        assert!(clock.is_past(Timestamp::EPOCH) && !clock.is_past(Timestamp::MAX));
+        // To the nanosecond, not to the tick: whatever was past before, is.
+        for _ in 0..1_000 {
+            let now = clock.now();
+            assert!(clock.is_past(now));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_last_tick_is_neither_ahead_nor_far_behind() {
+        for _ in 0..1_000 {
+            let (tick, now) = (at_last_tick(), SystemClock.now());
+            assert!(tick <= now && now.since(tick) < TICK_MAX, "{tick} {now}");
+        }
     }
 
     #[test]

@@ -1,39 +1,43 @@
 //! Wall-clock time, for what is stored or crosses machines.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Nanoseconds since the Unix epoch.
 ///
-/// Full precision in one word; it ends in the year 2554. Waiting never uses it: waits use
-/// [`std::time::Instant`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(u64);
+/// Full precision in one word, also as an option; it ends in the year 2554. Waiting never uses it:
+/// waits use [`std::time::Instant`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(
+    /// The nanoseconds and one more, so that zero is free for `None`.
+    NonZeroU64,
+);
 
 impl Timestamp {
     /// The Unix epoch.
-    pub const EPOCH: Self = Self(0);
-    /// The last moment that can be told.
-    pub const MAX: Self = Self(u64::MAX);
+    pub const EPOCH: Self = Self(NonZeroU64::MIN);
+    /// The last moment that can be told: `u64::MAX - 1` nanoseconds.
+    pub const MAX: Self = Self(NonZeroU64::MAX);
 
-    /// From nanoseconds since the Unix epoch.
+    /// From nanoseconds since the Unix epoch; beyond the range it is [`Timestamp::MAX`].
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        Self(NonZeroU64::MIN.saturating_add(nanos))
     }
 
     /// From milliseconds since the Unix epoch; beyond the range it is [`Timestamp::MAX`].
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis.saturating_mul(1_000_000))
+        Self::from_nanos(millis.saturating_mul(1_000_000))
     }
 
     /// Nanoseconds since the Unix epoch.
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// Whole milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> u64 {
-        self.0 / 1_000_000
+        self.as_nanos() / 1_000_000
     }
 
     /// This moment plus `duration`; beyond the range it is [`Timestamp::MAX`].
@@ -47,12 +51,25 @@ impl Timestamp {
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_sub(nanos))
+        Self::from_nanos(self.as_nanos().saturating_sub(nanos))
     }
 
     /// The time from `earlier` to this moment; zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Default for Timestamp {
+    /// The Unix epoch.
+    fn default() -> Self {
+        Self::EPOCH
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Timestamp").field(&self.as_nanos()).finish()
     }
 }
 
@@ -102,6 +119,17 @@ mod tests {
             Timestamp::from_millis(1_767_225_600_000).to_string(),
             "2026-01-01T00:00:00.000Z"
         );
+    }
+
+    #[test]
+    fn every_moment_is_what_it_was_made_of_and_an_option_takes_no_more() {
+        for nanos in [0, 1, 999, u64::MAX - 2, u64::MAX - 1] {
+            assert_eq!(Timestamp::from_nanos(nanos).as_nanos(), nanos);
+        }
+        assert_eq!(Timestamp::from_nanos(u64::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::default(), Timestamp::EPOCH);
+        assert_eq!(size_of::<Option<Timestamp>>(), size_of::<u64>());
+        assert_eq!(format!("{:?}", Timestamp::from_nanos(7)), "Timestamp(7)");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Versions: which of two writes is the newer one, agreed without a server.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{SharedClock, random_u64};
@@ -75,13 +75,9 @@ pub struct HybridClock {
     clock: SharedClock,
     origin: u64,
     max_lead: Duration,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    last: u64,
-    refused: u64,
+    /// The highest reading that was handed out or seen.
+    last: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl HybridClock {
@@ -95,39 +91,43 @@ impl HybridClock {
 
     /// A clock with a given origin, for tests.
     pub fn with_origin(clock: SharedClock, origin: u64) -> Self {
-        Self { clock, origin, max_lead: Self::MAX_LEAD, state: Mutex::default() }
+        let (last, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { clock, origin, max_lead: Self::MAX_LEAD, last, refused }
     }
 
     /// The next version: higher than every one returned or observed before.
     pub fn next(&self) -> Version {
         let wall = self.clock.now().as_millis() << 16;
-        let mut state = self.lock();
-        state.last = wall.max(state.last.saturating_add(1));
-        Version { reading: state.last, origin: self.origin }
+        let after = |last: u64| wall.max(last.saturating_add(1));
+        let (success, failure) = (Ordering::SeqCst, Ordering::SeqCst);
+        let last = self.last.fetch_update(success, failure, |last| Some(after(last)));
+        let last = last.unwrap_or_else(|last| last);
+        Version { reading: after(last), origin: self.origin }
     }
 
     /// Merges a version seen in a record or message, so that later versions exceed it.
     ///
     /// One that is more than [`HybridClock::MAX_LEAD`] in the future is refused and counted: a
-    /// machine with a broken clock must not push everybody else's clock ahead.
+    /// machine with a broken clock must not push everybody else's clock ahead. One that is exceeded
+    /// already costs no look at the clock.
     pub fn observe(&self, seen: Version) -> bool {
+        seen.reading <= self.last.load(Ordering::SeqCst) || self.merge(seen)
+    }
+
+    #[cold]
+    fn merge(&self, seen: Version) -> bool {
         let limit = self.clock.now().saturating_add(self.max_lead).as_millis() << 16 | 0xFFFF;
-        let mut state = self.lock();
         if seen.reading > limit {
-            state.refused = state.refused.saturating_add(1);
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        state.last = state.last.max(seen.reading);
+        self.last.fetch_max(seen.reading, Ordering::SeqCst);
         true
     }
 
     /// How many versions were refused for being too far in the future.
     pub fn refused(&self) -> u64 {
-        self.lock().refused
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -154,6 +154,19 @@ mod tests {
         let seen = Version::from_parts(clock.next().reading() + 5_000, 9);
         assert!(clock.observe(seen));
         assert!(clock.next() > seen);
+    }
+
+    #[test]
+    fn versions_of_many_threads_are_all_different() {
+        let clock = HybridClock::with_origin(ManualClock::default().shared(), 7);
+        let mut all = std::thread::scope(|scope| {
+            let some = || (0..1_000).map(|_| clock.next()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(some)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 4_000);
     }
 
     #[test]

@@ -15,6 +15,8 @@ const HEADINGS: &[(&str, &str)] = &[
     ("cpu_us_per_op", "CPU us/op"),
     ("device_bytes_per_payload_byte", "device B/B"),
     ("flushes_per_op", "flushes/op"),
+    ("ns_per_op", "ns/op"),
+    ("allocations_per_op", "allocations/op"),
 ];
 
 /// The medians of one cell.

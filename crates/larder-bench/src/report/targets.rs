@@ -1,14 +1,17 @@
 //! What larder sets out to reach, next to what was measured.
 
-use super::table::{aligned, number, ratio};
+use super::table::{aligned, median, number, ratio};
+use crate::near;
 use crate::row::Row;
 
 /// How many times a figure of `to` that of `subject` is to be, in one cell and round.
 struct Target {
     workload: &'static str,
+    /// None: all that there are.
     cells: &'static [&'static str],
     figure: &'static str,
     subject: &'static str,
+    /// Empty: the figure itself counts.
     to: &'static str,
     bound: Bound,
 }
@@ -41,7 +44,24 @@ const ALL: &[Target] = &[
         to: crate::workload::BARE_CLIENT,
         bound: Bound::AtLeast(0.9),
     },
+    hit(near::FACE, near::BARE, Bound::AtMost(1.5)),
+    hit(near::NESTED, near::BARE, Bound::AtMost(1.5)),
+    hit(near::NOW, near::BARE, Bound::AtMost(1.3)),
+    hit("hitbox", near::FACE, Bound::AtLeast(10.0)),
+    Target {
+        workload: "ratio",
+        cells: &[],
+        figure: crate::workload::BEHIND,
+        subject: near::FACE,
+        to: "",
+        bound: Bound::AtMost(1.0),
+    },
 ];
+
+const fn hit(subject: &'static str, to: &'static str, bound: Bound) -> Target {
+    let cells = &["10,000 keys x 1", "10,000 keys x 2", "1,000,000 keys x 1", "1,000,000 keys x 2"];
+    Target { workload: "hit", cells, figure: "ns_per_op", subject, to, bound }
+}
 
 const fn of_the_bare_log(cells: &'static [&'static str], at_least: f64) -> Target {
     Target {
@@ -69,18 +89,34 @@ pub(super) fn render(rows: &[Row]) -> String {
     let heading = ["target", "cell", "measured", "wanted", "reached"];
     let mut lines = vec![heading.map(str::to_owned).to_vec()];
     for target in ALL {
-        for cell in target.cells {
-            let of_cell = |row: &&Row| row.workload == target.workload && row.cell == *cell;
-            let rows: Vec<_> = rows.iter().filter(of_cell).collect();
-            let measured = ratio(&rows, target.figure, target.subject, target.to);
+        let of_workload: Vec<_> =
+            rows.iter().filter(|row| row.workload == target.workload).collect();
+        let mut cells = target.cells.to_vec();
+        if cells.is_empty() {
+            cells.extend(of_workload.iter().map(|row| row.cell.as_str()));
+            cells.sort_unstable();
+            cells.dedup();
+        }
+        for cell in cells {
+            let rows: Vec<_> = of_workload.iter().copied().filter(|row| row.cell == cell).collect();
+            let measured = if target.to.is_empty() {
+                let own = rows.iter().filter(|row| row.subject == target.subject);
+                median(own.filter_map(|row| row.figure(target.figure)).collect())
+            } else {
+                ratio(&rows, target.figure, target.subject, target.to)
+            };
             let Some(measured) = measured else { continue };
             let (wanted, reached) = match target.bound {
                 Bound::AtLeast(least) => (format!("at least {least}"), measured >= least),
                 Bound::AtMost(most) => (format!("at most {most}"), measured <= most),
             };
             lines.push(vec![
-                format!("{} of {} to {}", target.figure, target.subject, target.to),
-                (*cell).to_owned(),
+                if target.to.is_empty() {
+                    format!("{} of {}", target.figure, target.subject)
+                } else {
+                    format!("{} of {} to {}", target.figure, target.subject, target.to)
+                },
+                cell.to_owned(),
                 number(measured),
                 wanted,
                 if reached { "yes" } else { "no" }.to_owned(),

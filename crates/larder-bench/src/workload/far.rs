@@ -3,8 +3,10 @@
 //! The memory tier is so small beside the keys that nearly every look-up misses it: what is measured
 //! is the way to the far tier and back, with the copy that makes room for itself.
 
+#[cfg(feature = "hitbox")]
+mod hitbox;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use larder::cache::{
@@ -16,10 +18,12 @@ use larder::{Key, SharedTier, Tier};
 use larder_testkit::service::RedisServer;
 use redis::aio::MultiplexedConnection;
 
+use super::cache_extent;
 use crate::args::CacheArgs;
 use crate::bench::say;
 use crate::clients::{self, Step};
 use crate::error::Result;
+use crate::near;
 use crate::payload::{Payloads, Source};
 use crate::row::{Row, bytes, float};
 use crate::subject::Work;
@@ -113,17 +117,13 @@ impl Step for Looking {
 }
 
 pub(crate) async fn run(arguments: &CacheArgs) -> Result<Vec<Row>> {
-    let (rounds, cell) = if arguments.smoke {
-        (1, Duration::from_millis(5))
-    } else {
-        (arguments.rounds.max(1), Duration::from_millis(arguments.cell_ms.max(1)))
-    };
+    let (rounds, cell) = cache_extent(arguments);
     let (payloads, mut rows) = (Payloads::new(), Vec::new());
     for (size, concurrency) in CELLS {
         let server = RedisServer::start()?;
         let keys_max = if arguments.smoke { 1_000 } else { KEYS_MAX };
-        let keys = Arc::new(keys((ALL_BYTES / size).min(keys_max))?);
-        let mut subjects = filled(&server, &keys, payloads.source(size)).await?;
+        let keys = Arc::new(near::keys((ALL_BYTES / size).min(keys_max))?);
+        let mut subjects = filled(&server, &keys, payloads.source(size), concurrency).await?;
         let name = format!("{} x {concurrency}", bytes(size));
         for round in 0..rounds {
             say(&format!("far, round {} of {rounds}, {name}", round + 1));
@@ -148,15 +148,13 @@ pub(crate) async fn run(arguments: &CacheArgs) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn keys(count: usize) -> Result<Vec<Key>> {
-    (0..count).map(|number| Ok(Key::new(format!("user/{number:08}/profile"))?)).collect()
-}
-
 /// The subjects on `server`, with a value of `size` bytes under each key.
 async fn filled(
     server: &RedisServer,
     keys: &[Key],
     mut source: Source,
+    #[cfg_attr(not(feature = "hitbox"), expect(unused, reason = "there is nobody else"))]
+    concurrency: usize,
 ) -> Result<Vec<Arc<dyn Far>>> {
     let size = source.payload().len();
     let client = redis::Client::open(server.uri(0))?;
@@ -188,5 +186,10 @@ async fn filled(
         let put = |(key, value)| (key, value, PutOptions::new());
         whole.put_many(values.into_iter().map(put).collect()).await?;
     }
-    Ok(vec![Arc::new(BareClient(connection)), Arc::new(BareTier(tier)), Arc::new(Whole(whole))])
+    #[cfg_attr(not(feature = "hitbox"), expect(unused_mut, reason = "there is nobody else"))]
+    let mut subjects: Vec<Arc<dyn Far>> =
+        vec![Arc::new(BareClient(connection)), Arc::new(BareTier(tier)), Arc::new(Whole(whole))];
+    #[cfg(feature = "hitbox")]
+    subjects.extend(hitbox::filled(server, keys, size, concurrency).await?);
+    Ok(subjects)
 }

@@ -163,6 +163,11 @@ impl<V> MemoryCache<V> {
 }
 
 impl<V: Clone + Send + Sync + 'static> MemoryCache<V> {
+    #[expect(
+        clippy::inline_always,
+        reason = "each call that stays copies the whole value once more"
+    )]
+    #[inline(always)]
     fn find(&self, key: KeyRef<'_>) -> Option<Found<V>> {
         let stored = self.entries.get(key.as_str())?;
         if self.is_over(&stored.value) {
@@ -172,6 +177,7 @@ impl<V: Clone + Send + Sync + 'static> MemoryCache<V> {
         Some(Found::here(stored.value))
     }
 
+    #[inline]
     fn is_over(&self, value: &CacheValue<V>) -> bool {
         value.expire.is_some_and(|expire| self.clock.is_past(expire))
     }
@@ -242,6 +248,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> for MemoryCache<V> {
         Ok(self.find(key))
     }
 
+    #[inline]
     fn read_now(&self, key: KeyRef<'_>) -> Now<V> {
         self.find(key).map_or(Now::Miss, Now::Hit)
     }
@@ -376,10 +383,15 @@ impl<V> Weighter<Key, Stored<V>> for ByStoredWeight {
 struct Evictions(Counter);
 
 impl<V> Lifecycle<Key, Stored<V>> for Evictions {
-    type RequestState = Vec<(Key, Stored<V>)>;
+    /// The first one takes no memory: mostly there is no other.
+    type RequestState = (Option<(Key, Stored<V>)>, Vec<(Key, Stored<V>)>);
 
-    fn on_evict(&self, evicted: &mut Self::RequestState, key: Key, stored: Stored<V>) {
+    fn on_evict(&self, (first, more): &mut Self::RequestState, key: Key, stored: Stored<V>) {
         self.0.increment(1);
-        evicted.push((key, stored));
+        if first.is_none() {
+            *first = Some((key, stored));
+        } else {
+            more.push((key, stored));
+        }
     }
 }

@@ -357,6 +357,7 @@ async fn within_the_bound_an_old_value_is_gone_whoever_is_cut_off() {
         assert_eq!(there.get().await.as_deref(), Some(&b"old"[..]), "{what}: nobody knows yet");
         // The lease ends by the clock alone: also in a process that stood still.
         world.clock.advance(SILENCE);
+        assert!(there.cache.get_now(key("k")).is_none(), "{what}: nothing at hand is believed");
         assert_eq!(there.get().await.as_deref(), Some(&b"new"[..]), "{what}");
         there.is_trusted(false).await;
         // In doubt a copy lives for a third of the bound.

@@ -94,6 +94,11 @@ pub(super) struct Entry<V> {
 }
 
 impl<V> Entry<V> {
+    #[expect(
+        clippy::inline_always,
+        reason = "each call that stays copies the whole value once more"
+    )]
+    #[inline(always)]
     pub(super) fn into_hit(self) -> Option<Hit<V>> {
         let Self { data, age, expire, stale, version, tags, source } = self;
         Some(Hit { value: data?, age, expire, stale, version, tags, source })

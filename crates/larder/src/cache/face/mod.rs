@@ -198,11 +198,40 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn get(&self, key: KeyRef<'_>) -> Result<Option<Hit<V>>, CacheError> {
-        if let Some(entry) = self.find_now(key) {
-            return Ok(entry.into_hit());
+        if let Some(hit) = self.get_now(key) {
+            return Ok(Some(hit));
         }
-        let found = self.find_counted(key).await?;
-        Ok(found.and_then(Entry::into_hit))
+        Ok(self.find_counted(key).await?.and_then(Entry::into_hit))
+    }
+
+    /// Returns the value of `key`, fresh or stale, if a tier in memory has it at hand: without a
+    /// future, for code that is not asynchronous or has something better to do than to wait.
+    ///
+    /// `None` says only that nothing is at hand, and is not counted as a miss: [`Cache::get`] asks
+    /// the other tiers as well. Allocates nothing.
+    ///
+    /// ```
+    /// # use larder::cache::{Cache, PutOptions, memory};
+    /// # use larder_core::{KeyRef, SharedTier};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache: Cache<u64> = Cache::builder(SharedTier::new(memory(1 << 20))).build();
+    /// let key = KeyRef::new("answer")?;
+    /// assert!(cache.get_now(key).is_none());
+    /// cache.put(key, 42, PutOptions::new()).await?;
+    /// assert_eq!(cache.get_now(key).map(|hit| hit.value), Some(42));
+    /// # Ok(()) }
+    /// ```
+    #[expect(
+        clippy::inline_always,
+        reason = "each call that stays copies the whole value once more"
+    )]
+    #[inline(always)]
+    pub fn get_now(&self, key: KeyRef<'_>) -> Option<Hit<V>> {
+        match self.read_now(key) {
+            // The note that there is no value is counted by the one who asks further.
+            Now::Hit(found) if found.value.data.data.is_some() => self.hit(found),
+            _ => None,
+        }
     }
 
     /// As [`Cache::get`], and tells a key that is known to have no value from one about which
@@ -319,11 +348,34 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
 
     /// What a tier in memory has at hand, counted. Asked first, and not only by tiers of tiers: it
     /// saves a hit the way through their futures.
+    #[expect(
+        clippy::inline_always,
+        reason = "each call that stays copies the whole value once more"
+    )]
+    #[inline(always)]
     fn find_now(&self, key: KeyRef<'_>) -> Option<Entry<V>> {
         let Now::Hit(found) = self.read_now(key) else { return None };
         let entry = self.0.accept(found).ok()?;
         self.count(&entry);
         Some(entry)
+    }
+
+    /// A hit of a tier as what the caller gets, counted; `None` when it is invalid.
+    #[expect(
+        clippy::inline_always,
+        reason = "each call that stays copies the whole value once more"
+    )]
+    #[inline(always)]
+    fn hit(&self, found: Found<Tagged<V>>) -> Option<Hit<V>> {
+        let CacheValue { expire, stale, version, .. } = found.value;
+        if self.0.covers(version, &found.value.data.tags) {
+            return None;
+        }
+        let (age, source) = (self.0.age(stale), found.source);
+        let Tagged { data, tags } = found.value.data;
+        let value = data?;
+        self.0.tally.hit(source, age, |source| self.describe(source));
+        Some(Hit { value, age, expire, stale, version, tags, source: Some(source) })
     }
 
     async fn find_counted(&self, key: KeyRef<'_>) -> Result<Option<Entry<V>>, CacheError> {
@@ -336,6 +388,11 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         found
     }
 
+    #[expect(
+        clippy::inline_always,
+        reason = "each call that stays copies the whole value once more"
+    )]
+    #[inline(always)]
     fn count(&self, entry: &Entry<V>) {
         self.0.tally.found(entry, |source| self.describe(source));
     }
@@ -429,6 +486,11 @@ impl<V> Inner<V> {
     }
 
     /// What a tier found as an entry with its age.
+    #[expect(
+        clippy::inline_always,
+        reason = "each call that stays copies the whole value once more"
+    )]
+    #[inline(always)]
     fn accept(&self, found: Found<Tagged<V>>) -> Result<Entry<V>, Invalid> {
         let Found { value: CacheValue { data: tagged, expire, stale, version }, source } = found;
         if self.covers(version, &tagged.tags) {
@@ -446,17 +508,24 @@ impl<V> Inner<V> {
     }
 
     /// Whether an entry was invalidated.
+    #[expect(
+        clippy::inline_always,
+        reason = "each call that stays copies the whole value once more"
+    )]
+    #[inline(always)]
     fn covers(&self, version: Option<Version>, tags: &Tags) -> bool {
         self.floors.cover(version.filter(|version| self.merge(*version)), tags)
     }
 
     /// Merges a version of another process, so that later ones of this process exceed it. One that
     /// is too far in the future is not merged, and says nothing about when its value was put.
+    #[inline]
     fn merge(&self, version: Version) -> bool {
         version.origin() == self.origin || self.versions.observe(version)
     }
 
     /// The age of an entry that has not expired.
+    #[inline]
     fn age(&self, stale: Option<Timestamp>) -> Age {
         if stale.is_some_and(|stale| self.clock.is_past(stale)) { Age::Stale } else { Age::Fresh }
     }

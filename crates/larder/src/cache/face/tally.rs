@@ -4,15 +4,16 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_core::{Age, Source, TierStats, TierUsage};
-use metrics::counter;
+use metrics::{Counter, counter};
 
 use super::super::load::LoadError;
-use super::super::tallied::Tallied;
+use super::super::tallied::{Spread, Tallied};
 use super::{CacheStats, Entry};
 
 /// What one tier has answered.
 struct Answers {
-    hits: Tallied,
+    hits: Spread,
+    metric: Counter,
     stale: AtomicU64,
 }
 
@@ -65,20 +66,28 @@ impl Tally {
     }
 
     pub(super) fn found<V>(&self, entry: &Entry<V>, describe: impl Fn(Source) -> String) {
-        let stale = entry.age == Age::Stale;
         match (&entry.data, entry.source) {
+            (Some(_), Some(source)) => return self.hit(source, entry.age, describe),
             (None, _) => self.negative_hits.increment(),
-            (Some(_), Some(source)) => {
-                let answers = self.tier(source, describe);
-                answers.hits.increment();
-                if stale {
-                    answers.stale.fetch_add(1, Ordering::Relaxed);
-                }
-            }
             // It was loaded, and its look-up counted before.
             (Some(_), None) => {}
         }
-        if stale {
+        if entry.age == Age::Stale {
+            self.stale_hits.increment();
+        }
+    }
+
+    /// Counts a value that a tier gave.
+    #[inline]
+    pub(super) fn hit(&self, source: Source, age: Age, describe: impl Fn(Source) -> String) {
+        let answers = match self.tiers[0].get() {
+            Some((known, answers)) if *known == source => answers,
+            _ => self.tier(source, describe),
+        };
+        answers.hits.increment();
+        answers.metric.increment(1);
+        if age == Age::Stale {
+            answers.stale.fetch_add(1, Ordering::Relaxed);
             self.stale_hits.increment();
         }
     }
@@ -140,6 +149,6 @@ impl Tally {
 }
 
 fn answers_of(cache: &str, tier: String) -> Answers {
-    let hits = counter!("larder_cache_hits_total", "cache" => cache.to_owned(), "tier" => tier);
-    Answers { hits: Tallied::new(hits), stale: AtomicU64::new(0) }
+    let metric = counter!("larder_cache_hits_total", "cache" => cache.to_owned(), "tier" => tier);
+    Answers { hits: Spread::new(), metric, stale: AtomicU64::new(0) }
 }

@@ -26,6 +26,9 @@ use super::{Tag, Tags};
 pub(crate) struct Floors {
     /// The reading of the highest floor of all: what is above it lives, without a lock.
     highest: AtomicU64,
+    /// The reading above which what has no tags lives, without a lock: that of the floor of
+    /// everything, zero while there is none.
+    everything: AtomicU64,
     state: RwLock<State>,
 }
 
@@ -55,7 +58,8 @@ impl Floors {
             by_age: BTreeMap::new(),
             tags_max,
         };
-        Self { highest: AtomicU64::new(start.reading()), state: RwLock::new(state) }
+        let highest = AtomicU64::new(start.reading());
+        Self { highest, everything: AtomicU64::new(0), state: RwLock::new(state) }
     }
 
     /// Lets values with this tag die up to `version`.
@@ -82,6 +86,7 @@ impl Floors {
     pub(crate) fn raise_all(&self, version: Version) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.everything = state.everything.max(Some(version));
+        self.everything.fetch_max(version.reading(), Ordering::SeqCst);
         self.highest.fetch_max(version.reading(), Ordering::SeqCst);
     }
 
@@ -101,10 +106,17 @@ impl Floors {
     }
 
     /// Whether a value is dead or in doubt. One without a version is as old as can be.
+    #[inline]
     pub(crate) fn cover(&self, version: Option<Version>, tags: &Tags) -> bool {
-        if version.is_some_and(|version| version.reading() > self.highest.load(Ordering::SeqCst)) {
+        let highest = if tags.is_empty() { &self.everything } else { &self.highest };
+        let highest = highest.load(Ordering::SeqCst);
+        if version.is_some_and(|version| version.reading() > highest) {
             return false;
         }
+        self.look_up(version, tags)
+    }
+
+    fn look_up(&self, version: Option<Version>, tags: &Tags) -> bool {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let dead = |floor: Version| version <= Some(floor);
         state.everything.is_some_and(dead)
@@ -188,5 +200,8 @@ mod tests {
         floors.raise_all(v(7));
         assert!(floors.cover(Some(v(7)), &Tags::NONE) && floors.cover(None, &Tags::NONE));
         assert!(!floors.cover(Some(v(8)), &Tags::NONE));
+        // A tag that is invalidated later is no floor of what has none.
+        floors.raise(&Tag::new("a").unwrap(), v(9));
+        assert!(!floors.cover(Some(v(8)), &Tags::NONE) && floors.cover(Some(v(8)), &tags(&["a"])));
     }
 }

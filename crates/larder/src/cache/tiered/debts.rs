@@ -172,6 +172,7 @@ impl Debts {
     }
 
     /// Whether the layer counts as not holding `key`.
+    #[inline]
     pub(super) fn owes(&self, key: KeyRef<'_>) -> bool {
         match self.count.load(Ordering::SeqCst) {
             0 => false,

@@ -28,6 +28,7 @@ pub(super) struct Layer<L> {
 
 impl<L> Layer<L> {
     /// A hit of this layer as the composite's caller sees it.
+    #[inline]
     pub(super) fn above<V>(&self, found: Found<V>) -> Found<V> {
         let second = self.which == CompositionLayer::L2;
         Found { source: found.source.below(second), value: found.value }

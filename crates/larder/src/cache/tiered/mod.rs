@@ -190,6 +190,7 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
     }
 
     /// A hit that L1 has at hand, if that decides; or what else is known of L1 without waiting.
+    #[inline]
     fn near_now<V>(&self, key: KeyRef<'_>) -> Result<Found<V>, Known<V>>
     where
         L1: Tier<V>,
@@ -200,17 +201,22 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         }
         match self.l1.tier.read_now(key) {
             Now::Hit(found) => {
-                let stale = found.value.stale.is_some_and(|stale| self.clock.is_past(stale));
+                let decides = self.l1_decides(&found.value);
                 let found = self.l1.above(found);
-                if self.read.l1_hit_decides(stale) {
-                    Ok(found)
-                } else {
-                    Err(Known::Said(Some(found)))
-                }
+                if decides { Ok(found) } else { Err(Known::Said(Some(found))) }
             }
             Now::Miss => Err(Known::Said(None)),
             Now::Ask => Err(Known::Ask),
         }
+    }
+
+    /// Whether a hit of L1 is the answer, without a look at L2.
+    fn l1_decides<V>(&self, value: &CacheValue<V>) -> bool
+    where
+        R: CompositionReadPolicy,
+    {
+        let stale = value.stale.is_some_and(|stale| self.clock.is_past(stale));
+        self.read.l1_hit_decides(stale)
     }
 
     /// What is known of L2 before it is asked.
@@ -324,10 +330,19 @@ where
         Ok(read.value)
     }
 
+    #[inline]
     fn read_now(&self, key: KeyRef<'_>) -> Now<V> {
-        match self.near_now(key) {
-            Ok(found) => Now::Hit(found),
-            Err(_) => Now::Ask,
+        // As `near_now`, which would copy the value more often.
+        if self.l1.debts.owes(key) {
+            return Now::Ask;
+        }
+        let mut now = self.l1.tier.read_now(key);
+        match &mut now {
+            Now::Hit(found) if self.l1_decides(&found.value) => {
+                found.source = found.source.below(false);
+                now
+            }
+            _ => Now::Ask,
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Order {
 #[derive(Debug, Default)]
 struct Stripe {
     epoch: AtomicU64,
-    lanes: Mutex<HashMap<Key, Entry>>,
+    lanes: Mutex<HashMap<Key, Entry, RandomState>>,
 }
 
 #[derive(Debug, Default)]
@@ -202,7 +202,7 @@ impl Order {
 }
 
 impl Stripe {
-    fn lanes(&self) -> StdGuard<'_, HashMap<Key, Entry>> {
+    fn lanes(&self) -> StdGuard<'_, HashMap<Key, Entry, RandomState>> {
         // Nothing under the lock can panic half-way, so a poisoned state is a sound one.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
