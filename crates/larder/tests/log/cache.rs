@@ -213,12 +213,11 @@ async fn what_is_read_outlives_what_is_not() {
         write(&cache, n, value(n, 2_000)).await.unwrap();
         if n % 5 == 0 {
             let hot = n / 5 % 10;
-            match read(&cache, hot).await {
-                Some(found) => assert_eq!(found, value(hot, 2_000), "write {n}"),
-                None => {
-                    missed += 1;
-                    write(&cache, hot, value(hot, 2_000)).await.unwrap();
-                }
+            if let Some(found) = read(&cache, hot).await {
+                assert_eq!(found, value(hot, 2_000), "write {n}");
+            } else {
+                missed += 1;
+                write(&cache, hot, value(hot, 2_000)).await.unwrap();
             }
         }
     }
