@@ -16,6 +16,14 @@ fn poll(ticket: &mut Ticket, count: &Arc<Count>) -> Poll<Outcome> {
     Pin::new(ticket).poll(&mut Context::from_waker(&waker))
 }
 
+/// Ends a batch, wakes those who wait, and says whether it was published.
+fn end(state: &Arc<TicketState>, publish: impl FnOnce() -> u64) -> bool {
+    let waiting = state.end(publish);
+    let published = waiting.published;
+    waiting.wake();
+    published
+}
+
 #[test]
 fn every_clone_is_woken_once_and_sees_the_same_answer() {
     let (mut first, state) = Ticket::new();
@@ -26,7 +34,7 @@ fn every_clone_is_woken_once_and_sees_the_same_answer() {
         assert!(poll(&mut second, &count).is_pending());
     }
     assert!(state.begin());
-    state.finish(|| 7);
+    assert!(end(&state, || 7));
     assert_eq!(count.0.load(Ordering::SeqCst), 2);
     assert!(matches!(poll(&mut first, &count), Poll::Ready(Outcome::Done { lsn: 7 })));
     assert!(matches!(poll(&mut second, &count), Poll::Ready(Outcome::Done { lsn: 7 })));
@@ -58,15 +66,14 @@ fn annulled_in_flight_is_never_published() {
     let (ticket, state) = Ticket::new();
     assert!(state.begin());
     assert_eq!(ticket.annul(), Annulment::Pending);
-    state.finish(|| panic!("published"));
+    assert!(!end(&state, || panic!("published")));
     assert!(matches!(ticket.outcome(), Some(Outcome::Annulled)));
 }
 
 #[test]
 fn annulled_too_late_changes_nothing() {
     let (ticket, state) = Ticket::new();
-    assert!(state.begin());
-    state.finish(|| 1);
+    assert!(state.begin() && end(&state, || 1));
     assert_eq!(ticket.annul(), Annulment::AlreadyDone);
     assert!(matches!(ticket.outcome(), Some(Outcome::Done { lsn: 1 })));
 }
