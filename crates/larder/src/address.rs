@@ -100,6 +100,23 @@ impl Address {
         self.take_as(name, expected, parse_bytes)
     }
 
+    /// Takes the largest size of something, at most `most`: otherwise the error says what is `expected`.
+    #[cfg(any(feature = "redis", feature = "postgres"))]
+    pub(crate) fn take_bytes_max(
+        &mut self,
+        name: &str,
+        (most, expected): (u64, &'static str),
+    ) -> Result<Option<u64>, AddressError> {
+        let bytes = self.take_bytes(name)?;
+        match bytes.filter(|bytes| *bytes > most) {
+            None => Ok(bytes),
+            Some(bytes) => {
+                let (name, value) = (name.to_owned(), bytes.to_string());
+                Err(AddressError::BadValue { name, value, expected })
+            }
+        }
+    }
+
     /// Takes a whole number above zero.
     pub(crate) fn take_count(&mut self, name: &str) -> Result<Option<u64>, AddressError> {
         let parse = |text: &str| text.parse().ok().filter(|count| *count > 0);

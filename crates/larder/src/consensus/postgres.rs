@@ -11,7 +11,9 @@ use larder_core::{
 };
 
 use crate::address::{Address, AddressError};
-use crate::driver::postgres::{Endpoint, Limits, Pool, Schema, Tables as Layout, Trouble, Way};
+use crate::driver::postgres::{
+    Endpoint, Limits, Pool, SERVER_BYTES_MAX, Schema, Tables as Layout, Trouble, Way,
+};
 use crate::registry::OpenError;
 
 mod coalesce;
@@ -90,8 +92,6 @@ impl PostgresConsensus {
     pub const CONNECTIONS: usize = 8;
     /// The largest data, of an address that states none: 64 MiB.
     pub const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
-    /// Well below what the server takes in one statement.
-    const SERVER_BYTES_MAX: u64 = 256 << 20;
 
     /// Connects to `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, with the parameters `schema`
     /// (larder), `timeout` (5s), `connections` (8) and `max_payload` (64MiB), and makes the tables unless
@@ -114,15 +114,8 @@ impl PostgresConsensus {
         let schema = Schema::take(&mut address)?;
         let otherwise = Limits { timeout: Self::TIMEOUT, connections: Self::CONNECTIONS };
         let limits = Limits::take(&mut address, otherwise)?;
-        let payload_bytes_max = address.take_bytes("max_payload")?;
+        let payload_bytes_max = address.take_bytes_max("max_payload", SERVER_BYTES_MAX)?;
         let payload_bytes_max = payload_bytes_max.unwrap_or(Self::PAYLOAD_BYTES_MAX);
-        if payload_bytes_max > Self::SERVER_BYTES_MAX {
-            return Err(AddressError::BadValue {
-                name: "max_payload".into(),
-                value: payload_bytes_max.to_string(),
-                expected: "a size of at most 256MiB",
-            });
-        }
         address.finish(&PARAMETERS)?;
         Ok(Settings { endpoint, schema, limits, payload_bytes_max })
     }

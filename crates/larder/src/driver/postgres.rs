@@ -25,6 +25,9 @@ use session::Wire;
 pub(crate) use tables::{Schema, Tables};
 pub(crate) use trouble::Trouble;
 
+/// The largest data that an address may allow: well below what the server takes in one statement.
+pub(crate) const SERVER_BYTES_MAX: (u64, &str) = (256 << 20, "a size of at most 256MiB");
+
 /// The way to a database: up to so many connections, opened when they are needed and kept.
 ///
 /// Every statement commits by itself. A connection on which an answer is still due when its caller has

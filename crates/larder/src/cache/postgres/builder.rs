@@ -7,7 +7,7 @@ use larder_core::{SharedClock, SystemClock};
 
 use super::{PostgresCache, statement};
 use crate::address::{Address, AddressError};
-use crate::driver::postgres::{Endpoint, Limits, Pool, Schema, Tables, Way};
+use crate::driver::postgres::{Endpoint, Limits, Pool, SERVER_BYTES_MAX, Schema, Tables, Way};
 use crate::registry::OpenError;
 
 /// The settings of a [`PostgresCache`].
@@ -34,22 +34,14 @@ impl PostgresCacheBuilder {
     /// The largest value, of an address that states none: 65 MiB, which has room for the largest
     /// record of [`Encoded`](crate::cache::Encoded).
     pub const VALUE_BYTES_MAX: u64 = 65 << 20;
-    /// Well below what the server takes in one statement.
-    const SERVER_BYTES_MAX: u64 = 256 << 20;
 
     pub(crate) fn of(mut address: Address) -> Result<Self, AddressError> {
         let endpoint = Endpoint::of(&address)?;
         let schema = Schema::take(&mut address)?;
         let otherwise = Limits { timeout: Self::TIMEOUT, connections: Self::CONNECTIONS };
         let limits = Limits::take(&mut address, otherwise)?;
-        let value_bytes_max = address.take_bytes("max_value")?.unwrap_or(Self::VALUE_BYTES_MAX);
-        if value_bytes_max > Self::SERVER_BYTES_MAX {
-            return Err(AddressError::BadValue {
-                name: "max_value".into(),
-                value: value_bytes_max.to_string(),
-                expected: "a size of at most 256MiB",
-            });
-        }
+        let value_bytes_max = address.take_bytes_max("max_value", SERVER_BYTES_MAX)?;
+        let value_bytes_max = value_bytes_max.unwrap_or(Self::VALUE_BYTES_MAX);
         address.finish(&PARAMETERS)?;
         Ok(Self {
             endpoint,

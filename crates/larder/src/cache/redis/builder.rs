@@ -33,18 +33,13 @@ impl RedisCacheBuilder {
     /// record of [`Encoded`](crate::cache::Encoded).
     pub const VALUE_BYTES_MAX: u64 = 65 << 20;
     /// What the server itself takes, less what stands in front of a value.
-    const SERVER_BYTES_MAX: u64 = (512 << 20) - 1024;
+    const SERVER_BYTES_MAX: (u64, &'static str) =
+        ((512 << 20) - 1024, "a size below 512MiB, which is what Redis takes");
 
     pub(crate) fn of(mut address: Address) -> Result<Self, AddressError> {
         let Settings { endpoint, namespace, timeout } = Settings::take(&mut address)?;
-        let value_bytes_max = address.take_bytes("max_value")?.unwrap_or(Self::VALUE_BYTES_MAX);
-        if value_bytes_max > Self::SERVER_BYTES_MAX {
-            return Err(AddressError::BadValue {
-                name: "max_value".into(),
-                value: value_bytes_max.to_string(),
-                expected: "a size below 512MiB, which is what Redis takes",
-            });
-        }
+        let value_bytes_max = address.take_bytes_max("max_value", Self::SERVER_BYTES_MAX)?;
+        let value_bytes_max = value_bytes_max.unwrap_or(Self::VALUE_BYTES_MAX);
         address.finish(&PARAMETERS)?;
         Ok(Self {
             endpoint,
