@@ -1,5 +1,7 @@
 //! Consensus stores by backend. `memory:` is [`larder_core::MemoryConsensus`].
 
+#[cfg(feature = "postgres")]
+mod coalesce;
 #[cfg(feature = "log")]
 mod log;
 #[cfg(feature = "postgres")]

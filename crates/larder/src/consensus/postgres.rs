@@ -16,10 +16,9 @@ use crate::driver::postgres::{
 };
 use crate::registry::OpenError;
 
-mod coalesce;
 mod statement;
 
-use coalesce::{Bounds, Coalescer, Unanswered};
+use super::coalesce::{Bounds, Coalescer, Unanswered};
 use statement::{LAYOUT, Look, Statements, Swap, Tables, number, unread, version, written};
 
 /// A consensus store in a PostgreSQL server, for any number of processes on any number of machines.

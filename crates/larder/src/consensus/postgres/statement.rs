@@ -13,7 +13,7 @@ use bytes::Bytes;
 use larder_core::{CaSResult, ConsensusError, Determinate, Effect, SeqNo, VersionedData};
 use tokio_postgres::Row;
 
-use super::coalesce::Job;
+use crate::consensus::coalesce::Job;
 use crate::driver::postgres::{Pool, Schema, Trouble};
 
 /// The number of the layout and of the statements: those of another number must not be mixed with these.
