@@ -11,6 +11,10 @@ use futures_core::Stream;
 use crate::key::check_key;
 use crate::{BackendError, Durability, Effect, Failure, KeyError, Retry, SeqNo};
 
+mod watchers;
+
+pub use watchers::Watchers;
+
 /// One version of a key's data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "plain data that callers build and take apart")]
@@ -99,6 +103,25 @@ pub trait Consensus: fmt::Debug + Send + Sync + 'static {
         key: &'a str,
         seqno: SeqNo,
     ) -> impl Future<Output = Result<usize, ConsensusError>> + Send + 'a;
+
+    /// Waits until the head of `key` may have moved past `seen` (`None`: until it may have data).
+    ///
+    /// A hint that saves polling, never a promise: it may return although nothing has moved, and may stay
+    /// pending for ever although something has. Whoever waits for it also looks from time to time, as
+    /// `recipes::Watch` of the crate `larder` does. When it returns, [`Consensus::head`] tells.
+    ///
+    /// Pending for ever unless the backend hears of changes.
+    ///
+    /// # Cancel safety
+    /// Has no effect.
+    fn changed<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Option<SeqNo>,
+    ) -> impl Future<Output = ()> + Send + 'a {
+        let _ = (key, seen);
+        std::future::pending()
+    }
 
     /// What a committed version survives.
     fn durability(&self) -> Durability;

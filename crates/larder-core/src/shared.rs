@@ -174,6 +174,7 @@ handle! {
         fn compare_and_set/compare_and_set_boxed(&'a self, key: &'a str, expected: Option<SeqNo>, new: VersionedData) -> Result<CaSResult, ConsensusError>;
         fn scan/scan_boxed(&'a self, key: &'a str, from: SeqNo, limit: usize) -> Result<Vec<VersionedData>, ConsensusError>;
         fn truncate/truncate_boxed(&'a self, key: &'a str, seqno: SeqNo) -> Result<usize, ConsensusError>;
+        fn changed/changed_boxed(&'a self, key: &'a str, seen: Option<SeqNo>) -> ();
     }
     plain {
         fn list_keys/list_keys_dyn(&self) -> KeyStream;

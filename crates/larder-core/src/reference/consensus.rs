@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::consensus::{check_compare_and_set, check_consensus_key, check_seqno};
+use crate::consensus::{Watchers, check_compare_and_set, check_consensus_key, check_seqno};
 use crate::{
     CaSResult, Consensus, ConsensusError, Determinate, Durability, KeyStream, SeqNo, VersionedData,
 };
@@ -22,6 +22,7 @@ use crate::{
 pub struct MemoryConsensus {
     capacity: u64,
     store: Mutex<Store>,
+    watchers: Watchers,
 }
 
 #[derive(Default)]
@@ -36,11 +37,17 @@ impl MemoryConsensus {
 
     /// An empty store that holds at most `capacity` bytes of keys and data.
     pub fn with_capacity(capacity: u64) -> Self {
-        Self { capacity, store: Mutex::default() }
+        Self { capacity, store: Mutex::default(), watchers: Watchers::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    fn head(&self, key: &str) -> Option<(&SeqNo, &Bytes)> {
+        self.keys.get(key).and_then(BTreeMap::last_key_value)
     }
 }
 
@@ -64,7 +71,7 @@ impl Consensus for MemoryConsensus {
     async fn head(&self, key: &str) -> Result<Option<VersionedData>, ConsensusError> {
         check_consensus_key(key)?;
         let store = self.lock();
-        let head = store.keys.get(key).and_then(BTreeMap::last_key_value);
+        let head = store.head(key);
         Ok(head.map(|(seqno, data)| VersionedData { seqno: *seqno, data: data.clone() }))
     }
 
@@ -91,6 +98,8 @@ impl Consensus for MemoryConsensus {
         }
         store.bytes += added;
         store.keys.entry(key.to_owned()).or_default().insert(new.seqno, new.data);
+        drop(store);
+        self.watchers.wake(key);
         Ok(CaSResult::Committed)
     }
 
@@ -124,7 +133,41 @@ impl Consensus for MemoryConsensus {
         Ok(deleted.len())
     }
 
+    /// Exact: it returns when the head has moved past `seen`.
+    async fn changed(&self, key: &str, seen: Option<SeqNo>) {
+        let has_moved = || self.lock().head(key).map(|(seqno, _)| *seqno) > seen;
+        self.watchers.wait(key, has_moved).await;
+    }
+
     fn durability(&self) -> Durability {
         Durability::Process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::SharedConsensus;
+
+    #[tokio::test]
+    async fn who_waits_for_a_change_is_told_of_newer_heads_only() {
+        let memory = Arc::new(MemoryConsensus::default());
+        let store = SharedConsensus::new(Arc::clone(&memory));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut first = pin!(store.changed("k", None));
+        let mut second = pin!(store.changed("k", Some(SeqNo(5))));
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        let new = |seqno| VersionedData { seqno: SeqNo(seqno), data: Bytes::new() };
+        store.compare_and_set("k", None, new(5)).await.unwrap();
+        store.compare_and_set("other", None, new(9)).await.unwrap();
+        assert!(first.as_mut().poll(&mut context).is_ready());
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        store.compare_and_set("k", Some(SeqNo(5)), new(6)).await.unwrap();
+        assert!(second.as_mut().poll(&mut context).is_ready());
     }
 }

@@ -40,6 +40,16 @@ impl<C: Consensus> Consensus for Unreliable<C> {
         self.disturb("truncate", self.inner.truncate(key, seqno)).await
     }
 
+    /// Hints are no promise anyway: one in so many that fail is never given.
+    async fn changed(&self, key: &str, seen: Option<SeqNo>) {
+        match self.faults.next() {
+            None => self.inner.changed(key, seen).await,
+            // It returns for nothing.
+            Some(Fault::Before) => {}
+            Some(Fault::Instead | Fault::After) => std::future::pending().await,
+        }
+    }
+
     fn durability(&self) -> Durability {
         self.inner.durability()
     }

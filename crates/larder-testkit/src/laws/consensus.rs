@@ -5,6 +5,7 @@ use larder_core::SharedConsensus;
 use crate::Law;
 
 mod arguments;
+mod changed;
 mod concurrency;
 mod histories;
 mod keys;
@@ -24,5 +25,6 @@ pub(super) const THEMES: &[&[Law<SharedConsensus>]] = &[
     model::LAWS,
     concurrency::LAWS,
     histories::LAWS,
+    changed::LAWS,
     reopen::LAWS,
 ];

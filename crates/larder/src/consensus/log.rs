@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder_core::consensus::{check_compare_and_set, check_consensus_key, check_seqno};
+use larder_core::consensus::{Watchers, check_compare_and_set, check_consensus_key, check_seqno};
 use larder_core::{
     CaSResult, Consensus, ConsensusError, Determinate, Durability, KeyStream, SeqNo, VersionedData,
 };
@@ -40,6 +40,7 @@ use keys::{KeyState, Keys, Write};
 pub struct LogConsensus {
     log: Log,
     keys: Arc<Keys>,
+    watchers: Arc<Watchers>,
 }
 
 impl LogConsensus {
@@ -59,7 +60,7 @@ impl LogConsensus {
     pub fn with_log(log: Log, place: &str) -> Result<Self, OpenError> {
         let damaged = |what| OpenError::Damaged { place: place.to_owned(), what };
         let keys = Keys::recover(&log).map_err(damaged)?;
-        Ok(Self { log, keys: Arc::new(keys) })
+        Ok(Self { log, keys: Arc::new(keys), watchers: Arc::default() })
     }
 
     /// Waits until no write is on its way for the key, then lets `decide` start one or answer.
@@ -128,6 +129,8 @@ impl LogConsensus {
             Decided::Answer(answer) => Ok(Some(answer)),
             Decided::Forgotten => Ok(None),
             Decided::Started(ticket) => {
+                // Now and not when it is durable: its caller may have gone by then.
+                self.watchers.wake(key);
                 let outcome = ticket.await;
                 state.lock().settle();
                 written("compare_and_set", outcome).map(|()| Some(CaSResult::Committed))
@@ -265,6 +268,24 @@ impl Consensus for LogConsensus {
                 let outcome = ticket.await;
                 state.lock().settle();
                 written("truncate", outcome).map(|()| count)
+            }
+        }
+    }
+
+    /// Exact within this process, which is the only one that has the folder open: it returns when the head has
+    /// moved past `seen`.
+    async fn changed(&self, key: &str, seen: Option<SeqNo>) {
+        loop {
+            // What is on its way may move the head.
+            let state = || self.keys.find(key);
+            let is_moving = || state().is_some_and(|state| state.lock().pending().is_some());
+            let has_moved = || state().is_some_and(|state| state.lock().head() > seen);
+            self.watchers.wait(key, || is_moving() || has_moved()).await;
+            if let Some(ticket) = state().and_then(|state| state.lock().pending()) {
+                ticket.await;
+            }
+            if has_moved() {
+                return;
             }
         }
     }

@@ -149,3 +149,36 @@ async fn rotten_header_is_put_right_or_keeps_the_store_shut() {
         log.close().unwrap();
     }
 }
+
+/// A hint comes when the version is durable, also when the one who wrote it has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_change_is_told_when_it_is_durable() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), TestDisk::default());
+    let store = open(&disk, &folder);
+    let waiting = |seen: Option<SeqNo>| {
+        let store = larder::SharedConsensus::new(std::sync::Arc::new(store.clone()));
+        tokio::spawn(async move { store.changed("k", seen).await })
+    };
+    let soon = Duration::from_secs(20);
+    let first = waiting(None);
+    store.compare_and_set("k", None, version(1)).await.unwrap();
+    tokio::time::timeout(soon, first).await.unwrap().unwrap();
+    // What has moved already is told at once, what has not is not.
+    tokio::time::timeout(soon, waiting(None)).await.unwrap().unwrap();
+    let (second, later) = (waiting(Some(SeqNo(1))), waiting(Some(SeqNo(2))));
+    disk.stall();
+    let zombie = tokio::spawn({
+        let store = store.clone();
+        async move { store.compare_and_set("k", Some(SeqNo(1)), version(2)).await }
+    });
+    disk.until_stuck();
+    zombie.abort();
+    assert!(zombie.await.unwrap_err().is_cancelled());
+    tokio::time::sleep(SHORT).await;
+    assert!(!second.is_finished(), "told before it was durable");
+    disk.resume();
+    tokio::time::timeout(soon, second).await.unwrap().unwrap();
+    assert_eq!(store.head("k").await.unwrap().unwrap(), version(2));
+    assert!(!later.is_finished());
+    later.abort();
+}

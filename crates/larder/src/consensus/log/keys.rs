@@ -160,6 +160,12 @@ impl Inner {
         &self.versions
     }
 
+    /// The newest durable version.
+    pub(super) fn head(&mut self) -> Option<SeqNo> {
+        self.settle();
+        self.versions.last().copied()
+    }
+
     /// Whether the key was dropped from the table.
     pub(super) fn is_forgotten(&self) -> bool {
         self.forgotten
