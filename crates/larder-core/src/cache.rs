@@ -470,10 +470,19 @@ pub trait Tier<V>: fmt::Debug + Send + Sync + 'static {
     /// [`Source`] that a hit can have. A tier without tiers inside answers with
     /// [`TierStats::new`].
     fn tier_stats(&self) -> Vec<TierStats>;
+
+    /// Tells `listener` from now on whenever this tier, or one inside it, brings on its own what others
+    /// may share to where it should have been already: a debt that is paid, a late write that lands. Who
+    /// keeps copies elsewhere may have copied what was there before.
+    ///
+    /// A tier that changes only while a caller waits has nothing to tell.
+    fn on_repair(&self, listener: &RepairListener);
 }
 
+mod repair;
 mod stats;
 #[cfg(test)]
 mod tests;
 
+pub use repair::{Repair, RepairListener};
 pub use stats::{BreakerState, GuardStats, TierStats, TierUsage};

@@ -39,7 +39,8 @@ pub mod version;
 pub use bus::{Bus, BusError, Subscription, Topic};
 pub use cache::{
     Age, BreakerState, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Found,
-    GuardStats, LayerState, Now, Source, Tier, TierStats, TierUsage, WriteStatus,
+    GuardStats, LayerState, Now, Repair, RepairListener, Source, Tier, TierStats, TierUsage,
+    WriteStatus,
 };
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use consensus::{

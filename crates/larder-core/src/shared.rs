@@ -17,8 +17,8 @@ use crate::bus::{Bus, BusError, Subscription, Topic};
 use crate::{
     CaSResult, CacheError, CacheValue, Condition, Conditions, Consensus, ConsensusError,
     DeleteStatus, Durability, EnumerateHandle, Found, Key, KeyRef, KeyStream, ListingSender, Now,
-    SeqNo, Source, Spool, SpoolError, SpoolId, SpoolSender, SpoolStats, Tier, TierStats, TierUsage,
-    Timestamp, VersionedData, WriteStatus,
+    RepairListener, SeqNo, Source, Spool, SpoolError, SpoolId, SpoolSender, SpoolStats, Tier,
+    TierStats, TierUsage, Timestamp, VersionedData, WriteStatus,
 };
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -137,6 +137,7 @@ handle! {
         fn durability/durability_dyn(&self) -> Durability;
         fn usage/usage_dyn(&self) -> Option<TierUsage>;
         fn tier_stats/tier_stats_dyn(&self) -> Vec<TierStats>;
+        fn on_repair/on_repair_dyn(&self, listener: &RepairListener) -> ();
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
     Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found, Key,
-    KeyRef, Now, SharedClock, Source, Tier, TierStats, TierUsage, WriteStatus,
+    KeyRef, Now, RepairListener, SharedClock, Source, Tier, TierStats, TierUsage, WriteStatus,
 };
 
 /// A cache tier that never forgets before the expiry: the model for tests.
@@ -158,4 +158,6 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> for ReferenceTier<V> {
     fn tier_stats(&self) -> Vec<TierStats> {
         vec![TierStats::new(self.label.clone(), Tier::<V>::usage(self))]
     }
+
+    fn on_repair(&self, _: &RepairListener) {}
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use larder_core::reference::ReferenceTier;
 use larder_core::{
     BoxError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found, Key,
-    KeyRef, ManualClock, Now, SharedTier, Source, Tier, TierStats, TierUsage, WriteStatus,
+    KeyRef, ManualClock, Now, RepairListener, SharedTier, Source, Tier, TierStats, TierUsage,
+    WriteStatus,
 };
 use larder_testkit::{Need, Place, Subject};
 
@@ -187,6 +188,8 @@ impl Tier<Bytes> for Defective {
         }
         tiers
     }
+
+    fn on_repair(&self, _: &RepairListener) {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

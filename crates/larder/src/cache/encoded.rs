@@ -5,8 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use larder_core::{
     Age, BackendError, BoxError, CacheError, CacheValue, Condition, Conditions, DeleteStatus,
-    Durability, Effect, Found, Key, KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierStats,
-    TierUsage, WriteStatus,
+    Durability, Effect, Found, Key, KeyRef, Now, RepairListener, SharedClock, Source, SystemClock,
+    Tier, TierStats, TierUsage, WriteStatus,
 };
 use metrics::{Counter, counter};
 
@@ -370,6 +370,10 @@ where
 
     fn tier_stats(&self) -> Vec<TierStats> {
         self.store.tier_stats()
+    }
+
+    fn on_repair(&self, listener: &RepairListener) {
+        self.store.on_repair(listener);
     }
 }
 

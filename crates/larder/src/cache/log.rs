@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use larder_core::{
     BackendError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Effect,
-    Found, Key, KeyRef, Now, Source, Tier, TierStats, TierUsage, WriteStatus,
+    Found, Key, KeyRef, Now, RepairListener, Source, Tier, TierStats, TierUsage, WriteStatus,
 };
 
 use crate::address::AddressError;
@@ -239,6 +239,8 @@ impl Tier<Bytes> for LogCache {
     fn tier_stats(&self) -> Vec<TierStats> {
         vec![TierStats::new(self.label.clone(), self.usage())]
     }
+
+    fn on_repair(&self, _: &RepairListener) {}
 }
 
 impl fmt::Debug for LogCache {

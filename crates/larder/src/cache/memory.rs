@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use larder_core::{
     Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found, Key,
-    KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierStats, TierUsage, WriteStatus,
+    KeyRef, Now, RepairListener, SharedClock, Source, SystemClock, Tier, TierStats, TierUsage,
+    WriteStatus,
 };
 use metrics::{Counter, counter};
 use quick_cache::sync::Cache as Entries;
@@ -332,6 +333,8 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> for MemoryCache<V> {
     fn tier_stats(&self) -> Vec<TierStats> {
         vec![TierStats::new(self.label.clone(), Tier::<V>::usage(self))]
     }
+
+    fn on_repair(&self, _: &RepairListener) {}
 }
 
 impl<V> fmt::Debug for MemoryCache<V> {

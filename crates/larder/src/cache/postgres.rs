@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use larder_core::{
     Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found, Key,
-    KeyRef, Now, SharedClock, Source, Tier, TierStats, TierUsage, Timestamp, Version, WriteStatus,
+    KeyRef, Now, RepairListener, SharedClock, Source, Tier, TierStats, TierUsage, Timestamp,
+    Version, WriteStatus,
 };
 use metrics::{Counter, counter};
 use tokio_postgres::Row;
@@ -352,6 +353,8 @@ impl Tier<Bytes> for PostgresCache {
     fn tier_stats(&self) -> Vec<TierStats> {
         vec![TierStats::new(Tier::label(self), None)]
     }
+
+    fn on_repair(&self, _: &RepairListener) {}
 }
 
 impl fmt::Debug for PostgresCache {

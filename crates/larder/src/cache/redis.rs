@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_core::{
     Age, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Effect, Found,
-    Key, KeyRef, Now, SharedClock, Source, Tier, TierStats, TierUsage, WriteStatus,
+    Key, KeyRef, Now, RepairListener, SharedClock, Source, Tier, TierStats, TierUsage, WriteStatus,
 };
 use metrics::{Counter, counter};
 use redis::Value;
@@ -371,6 +371,8 @@ impl Tier<Bytes> for RedisCache {
     fn tier_stats(&self) -> Vec<TierStats> {
         vec![TierStats::new(self.label.clone(), None)]
     }
+
+    fn on_repair(&self, _: &RepairListener) {}
 }
 
 /// What became of many changes, or the first trouble.

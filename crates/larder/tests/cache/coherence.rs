@@ -17,6 +17,8 @@ use larder_core::{
 use crate::load::records;
 use crate::scripted::{Op, Scripted, When, key};
 
+mod repairs;
+
 /// A third of the bound: how long a silence may be, and how long a copy lives in doubt.
 const SILENCE: Duration = Duration::from_millis(400);
 
@@ -91,6 +93,8 @@ impl Bus for Wire {
 struct Process {
     cache: Cache<Bytes>,
     near: Scripted,
+    /// Its way to the store that all share.
+    far: Scripted,
     wire: Wire,
 }
 
@@ -120,14 +124,14 @@ impl World {
 
     fn process_with(&self, refine: impl Fn(CoherenceOptions) -> CoherenceOptions) -> Process {
         let wire = Wire::to(&self.bus);
-        let near = Scripted::new("near", &self.clock);
-        let [l1, l2] = [&near, &self.far].map(|store| records(store, &self.clock));
+        let (near, far) = (Scripted::new("near", &self.clock), self.far.another_way());
+        let [l1, l2] = [&near, &far].map(|store| records(store, &self.clock));
         let tier: SharedTier<Tagged<Bytes>> =
             SharedTier::new(Tiered::builder(l1, l2).clock(self.clock.shared()).build());
         let options = CoherenceOptions::new(SharedBus::new(wire.clone()), Self::topic());
         let options = refine(options.staleness_max(3 * SILENCE));
         let cache = Cache::builder(tier).clock(self.clock.shared()).coherence(options).build();
-        Process { cache, near, wire }
+        Process { cache, near, far, wire }
     }
 
     /// Two processes that hold `old` under `k`.
@@ -263,7 +267,7 @@ async fn a_message_wins_over_a_refill_that_is_under_way() {
     let world = World::new();
     let [here, there] = world.pair().await;
     there.near.evict_all().await;
-    let (reads, held) = (world.far.reads(), world.far.hold(Op::Read, When::After));
+    let (reads, held) = (world.far.reads(), there.far.hold(Op::Read, When::After));
     let cache = there.cache.clone();
     let read = tokio::spawn(async move { cache.get(key("k")).await.unwrap() });
     while world.far.reads() == reads {
@@ -322,7 +326,7 @@ async fn a_load_that_is_landing_when_a_remove_comes_is_taken_back() {
     here.cache.remove(key("k")).await.unwrap();
     there.comes_to_have(None).await;
     let (loading, release) = load(&there).await;
-    let (writes, held) = (world.far.writes(), world.far.hold(Op::Write, When::Before));
+    let (writes, held) = (world.far.writes(), there.far.hold(Op::Write, When::Before));
     drop(release);
     while world.far.writes() == writes {
         tokio::task::yield_now().await;

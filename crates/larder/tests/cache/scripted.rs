@@ -8,7 +8,8 @@ use bytes::Bytes;
 use larder_core::reference::ReferenceTier;
 use larder_core::{
     BackendError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Found,
-    Key, KeyRef, ManualClock, Now, Source, Tier, TierStats, TierUsage, Version, WriteStatus,
+    Key, KeyRef, ManualClock, Now, RepairListener, Source, Tier, TierStats, TierUsage, Version,
+    WriteStatus,
 };
 use tokio::sync::oneshot;
 
@@ -78,6 +79,11 @@ impl Scripted {
             durability: Durability::Process,
             shared: false,
         }
+    }
+
+    /// Another way to the same store: what fails on one of them does not fail on the other.
+    pub(crate) fn another_way(&self) -> Self {
+        Self { script: Arc::default(), ..self.clone() }
     }
 
     pub(crate) fn without_conditions(mut self) -> Self {
@@ -270,4 +276,6 @@ impl Tier<Bytes> for Scripted {
     fn tier_stats(&self) -> Vec<TierStats> {
         self.inner.tier_stats()
     }
+
+    fn on_repair(&self, _: &RepairListener) {}
 }

@@ -8,6 +8,7 @@
 mod entries;
 mod fake;
 mod faults;
+mod outage;
 mod place;
 mod refusals;
 #[cfg(feature = "redis-tls")]
@@ -51,6 +52,8 @@ const TESTS: &[(&str, Run)] = tests! {
         a_tier_outlives_the_runtime_that_was_connecting_it,
         an_outage_is_told_once,
         a_memory_tier_serves_while_the_server_is_away;
+    outage:
+        callers_go_on_while_the_server_stands_still_and_it_catches_up_afterwards;
     refusals:
         every_refusal_has_its_effect_over_the_wire,
         a_wrong_login_is_told_at_once_and_not_shown,

@@ -170,6 +170,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
             waiting: Semaphore::new(waiters_max),
             waiters_max,
         }));
+        cache.tell_repairs();
         cache.keep_up();
         cache
     }

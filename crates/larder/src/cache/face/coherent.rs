@@ -4,7 +4,8 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use larder_core::{
-    CacheError, Condition, Effect, Failure as _, Key, KeyRef, Now, Tier as _, Version, WriteStatus,
+    CacheError, Condition, Effect, Failure as _, Key, KeyRef, Now, Repair, RepairListener,
+    Tier as _, Version, WriteStatus,
 };
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -86,6 +87,25 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
             membership.coherence.tell(change());
             self.keep_up();
         }
+    }
+
+    /// Tells the other processes of what the tiers have put right on their own: by then they may have
+    /// copies of what was there before.
+    pub(super) fn tell_repairs(&self) {
+        if self.0.membership.is_none() {
+            return;
+        }
+        let cache = Arc::downgrade(&self.0);
+        self.0.tier.on_repair(&RepairListener::new(move |repair| {
+            let Some(cache) = cache.upgrade().map(Cache) else { return };
+            let version = cache.0.versions.next();
+            // Not as a put, which spares copies that look newer: what they are copies of was replaced or
+            // removed, whatever its version.
+            cache.tell(|| match repair {
+                Repair::Key(key) => Change::Remove(key.to_key(), version),
+                Repair::All => Change::Clear(version),
+            });
+        }));
     }
 
     /// Takes in what was heard.

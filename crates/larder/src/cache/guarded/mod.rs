@@ -7,8 +7,8 @@ use std::time::Duration;
 use larder_core::clock::random_u64;
 use larder_core::{
     CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability, Effect, Found,
-    GuardStats, Key, KeyRef, Now, SharedClock, Source, SystemClock, Tier, TierStats, TierUsage,
-    WriteStatus,
+    GuardStats, Key, KeyRef, Now, RepairListener, SharedClock, Source, SystemClock, Tier,
+    TierStats, TierUsage, WriteStatus,
 };
 use metrics::{Gauge, counter, gauge};
 use tokio::time::timeout;
@@ -393,6 +393,10 @@ where
             tier.guard = Some(self.stats());
         }
         tiers
+    }
+
+    fn on_repair(&self, listener: &RepairListener) {
+        self.inner.on_repair(listener);
     }
 }
 

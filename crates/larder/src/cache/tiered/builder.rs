@@ -10,6 +10,7 @@ use super::debts::Debts;
 use super::layer::Layer;
 use super::order::Order;
 use super::payer::{Alarm, Attendance};
+use super::repairs::Repairs;
 use super::tally::LayerTally;
 use super::{RefillCounters, Tiered};
 use crate::compose::{
@@ -139,9 +140,9 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
     pub fn build(self) -> Tiered<L1, L2, R, W> {
         let Self { l1, l2, read, write, label, refill, l1_ttl_max, on_layer_error, clock, offload } =
             self;
-        let alarm = Arc::<Alarm>::default();
+        let (alarm, repairs) = (Arc::<Alarm>::default(), Arc::<Repairs>::default());
         let debts = |layer: CompositionLayer| {
-            Arc::new(Debts::new(&label, layer.as_str(), Arc::clone(&alarm)))
+            Arc::new(Debts::new(&label, layer, Arc::clone(&alarm), Arc::clone(&repairs)))
         };
         let refills = |outcome: &'static str| {
             counter!(
@@ -180,6 +181,7 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
                 failed: refills("failed"),
             },
             attendance: Attendance(Arc::clone(&alarm)),
+            repairs,
         }
     }
 }

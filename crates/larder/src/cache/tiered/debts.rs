@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use larder_core::{Key, KeyRef, Timestamp, Version};
+use larder_core::{Key, KeyRef, Repair, Timestamp, Version};
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::payer::Alarm;
+use super::repairs::Repairs;
+use crate::compose::CompositionLayer;
 
 /// The keys whose last write or remove a layer has missed, or may have missed.
 ///
@@ -23,6 +25,8 @@ pub(super) struct Debts {
     state: Mutex<State>,
     /// Rung when something is owed.
     alarm: Arc<Alarm>,
+    /// Told of what is paid.
+    repairs: Arc<Repairs>,
     gauge: Gauge,
     counts: Counts,
 }
@@ -115,8 +119,13 @@ impl Debts {
 
     /// The debts of `layer`, shown by the gauge `larder_cache_owed_keys` and counted in
     /// `larder_cache_debts_total`. They ring the `alarm`.
-    pub(super) fn new(composition: &str, layer: &'static str, alarm: Arc<Alarm>) -> Self {
-        let name = || composition.to_owned();
+    pub(super) fn new(
+        composition: &str,
+        layer: CompositionLayer,
+        alarm: Arc<Alarm>,
+        repairs: Arc<Repairs>,
+    ) -> Self {
+        let (name, layer) = (|| composition.to_owned(), layer.as_str());
         let counted = |outcome: &'static str| {
             counter!(
                 "larder_cache_debts_total",
@@ -127,6 +136,7 @@ impl Debts {
             count: AtomicUsize::new(0),
             state: Mutex::default(),
             alarm,
+            repairs,
             gauge: gauge!("larder_cache_owed_keys", "composition" => name(), "layer" => layer),
             counts: Counts {
                 made: counted("made"),
@@ -268,11 +278,17 @@ impl Debts {
             return;
         }
         let mut state = self.lock();
-        if state.owed.get(key.as_str()).is_some_and(|debt| debt.number <= number) {
-            state.owed.remove(key.as_str());
-            state.paid += 1;
-            self.counts.paid.increment(1);
-            self.show(&state);
+        if state.owed.get(key.as_str()).is_none_or(|debt| debt.number > number) {
+            return;
+        }
+        let paid = state.owed.remove(key.as_str());
+        state.paid += 1;
+        self.counts.paid.increment(1);
+        self.show(&state);
+        drop(state);
+        // What was forgotten here only, nobody else has seen.
+        if paid.is_some_and(|debt| debt.due == Due::Remove) {
+            self.repairs.tell(Repair::Key(key));
         }
     }
 
@@ -284,10 +300,12 @@ impl Debts {
         let paid = u64::try_from(before - state.owed.len()).unwrap_or(u64::MAX);
         state.paid += paid;
         self.counts.paid.increment(paid);
-        if state.whole.is_some_and(|whole| whole.number <= number) {
-            state.whole = None;
-        }
+        let whole = state.whole.take_if(|whole| whole.number <= number);
         self.show(&state);
+        drop(state);
+        if paid > 0 || whole.is_some_and(|whole| whole.due == Due::Remove) {
+            self.repairs.tell(Repair::All);
+        }
     }
 
     /// Whether the layer should be cleared now, and how; the next one who asks gets a pause.
@@ -337,6 +355,10 @@ mod tests {
 
     use super::*;
 
+    fn debts() -> Debts {
+        Debts::new("test", CompositionLayer::L2, Arc::default(), Arc::default())
+    }
+
     fn key(text: &str) -> KeyRef<'_> {
         KeyRef::new(text).unwrap()
     }
@@ -344,7 +366,7 @@ mod tests {
     #[test]
     fn a_debt_is_paid_by_its_own_or_a_later_call_only() {
         let clock = ManualClock::default();
-        let debts = Debts::new("test", "l2", Arc::default());
+        let debts = debts();
         debts.owe(key("k"), 5, None, || clock.instant());
         debts.pay(key("k"), 4);
         assert!(debts.owes(key("k")) && !debts.owes(key("other")));
@@ -355,7 +377,7 @@ mod tests {
     #[test]
     fn at_the_bound_the_whole_layer_counts_as_empty_until_it_was_cleared() {
         let clock = ManualClock::default();
-        let debts = Debts::new("test", "l2", Arc::default());
+        let debts = debts();
         for n in 0..=Debts::KEYS_MAX {
             debts.owe(key(&format!("k{n}")), 1, None, || clock.instant());
         }
@@ -373,7 +395,7 @@ mod tests {
     #[test]
     fn a_debt_of_a_version_lets_only_newer_versions_through() {
         let clock = ManualClock::default();
-        let debts = Debts::new("test", "l2", Arc::default());
+        let debts = debts();
         let version = |reading| Version::from_parts(reading, 1);
         let missed = |reading| Some(Missed { version: version(reading), expire: None });
         let owed = |reading| debts.owed(key("k"), version(reading), clock.now());
@@ -395,7 +417,7 @@ mod tests {
     #[test]
     fn a_debt_made_during_a_clear_outlives_it() {
         let clock = ManualClock::default();
-        let debts = Debts::new("test", "l2", Arc::default());
+        let debts = debts();
         debts.owe(key("old"), 1, None, || clock.instant());
         debts.owe(key("new"), 3, None, || clock.instant());
         debts.pay_all(2);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures_util::future::join;
 use larder_core::{
     Age, BackendError, CacheError, CacheValue, Condition, Conditions, DeleteStatus, Durability,
-    Failure as _, Found, Key, KeyRef, Now, SharedClock, Source, Tier, TierStats, TierUsage,
-    WriteStatus,
+    Failure as _, Found, Key, KeyRef, Now, RepairListener, SharedClock, Source, Tier, TierStats,
+    TierUsage, WriteStatus,
 };
 use metrics::Counter;
 
@@ -20,6 +20,7 @@ mod layer;
 mod many;
 mod order;
 mod payer;
+mod repairs;
 mod tally;
 mod write;
 
@@ -29,6 +30,7 @@ use debts::{Due, Missed};
 use layer::{Answer, Change, ChangeCall, Known, Layer, ReadCall, Ticket};
 use order::{Order, Token};
 use payer::{Attendance, Desk, Payer};
+use repairs::Repairs;
 use write::{conclude, done, missed, states};
 
 use crate::compose::{
@@ -107,6 +109,7 @@ pub struct Tiered<L1, L2, R = SequentialReadPolicy, W = OptimisticParallelWriteP
     observer: Observer,
     refills: RefillCounters,
     attendance: Attendance,
+    repairs: Arc<Repairs>,
 }
 
 struct RefillCounters {
@@ -477,6 +480,12 @@ where
         let (l1, l2) = (&self.l1, &self.l2);
         let near = l1.tally.above(l1.tier.tier_stats(), name, false, &l1.debts);
         near.chain(l2.tally.above(l2.tier.tier_stats(), name, true, &l2.debts)).collect()
+    }
+
+    fn on_repair(&self, listener: &RepairListener) {
+        self.repairs.add(listener);
+        self.l1.tier.on_repair(listener);
+        self.l2.tier.on_repair(listener);
     }
 }
 

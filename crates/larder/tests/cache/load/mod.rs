@@ -28,6 +28,7 @@ mod order;
 mod schedule;
 mod single;
 mod stale;
+mod stampede;
 
 /// What a loader fails with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

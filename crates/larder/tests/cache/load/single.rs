@@ -1,8 +1,6 @@
 //! One load for all who ask, whatever becomes of them and of it.
 
 use std::error::Error as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -27,49 +25,6 @@ async fn what_was_loaded_is_cached_in_every_tier_and_not_loaded_again() {
     assert_eq!((bench.loader.calls(), bench.stats().loads, bench.stats().misses), (1, 1, 1));
     assert_eq!(bench.stats().hits, 3);
     bench.assert_nothing_left("k").await;
-}
-
-#[tokio::test]
-async fn a_stampede_of_a_thousand_callers_is_one_load() {
-    let bench = Bench::new();
-    let mut callers = Vec::new();
-    for _ in 0..1_000 {
-        let (cache, load) = (bench.cache.clone(), bench.loader.load());
-        callers.push(tokio::spawn(async move { cache.get_or_load(key("k"), load).await }));
-    }
-    settle().await;
-    assert_eq!(bench.loader.calls(), 1);
-    bench.loader.answer(0, bytes("v")).await;
-    for caller in callers {
-        assert_eq!(payload(caller.await.unwrap()), Some(bytes("v")));
-    }
-    assert_eq!((bench.loader.calls(), bench.stats().joined_loads), (1, 999));
-    bench.assert_nothing_left("k").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_stampede_on_many_threads_is_one_load() {
-    for round in 0..50 {
-        let bench = Bench::new();
-        let calls = Arc::new(AtomicUsize::new(0));
-        let mut callers = Vec::new();
-        for _ in 0..64 {
-            let (cache, calls) = (bench.cache.clone(), Arc::clone(&calls));
-            callers.push(tokio::spawn(async move {
-                let load = move || async move {
-                    calls.fetch_add(1, Ordering::SeqCst);
-                    tokio::task::yield_now().await;
-                    Ok::<_, Broken>(bytes("v"))
-                };
-                cache.get_or_load(key("k"), load).await
-            }));
-        }
-        for caller in callers {
-            assert_eq!(payload(caller.await.unwrap()), Some(bytes("v")));
-        }
-        let calls = calls.load(Ordering::SeqCst);
-        assert_eq!(calls, 1, "in round {round}");
-    }
 }
 
 #[tokio::test]

@@ -25,16 +25,16 @@ fn at(version: Version) -> Missed {
 
 impl Bench {
     fn new() -> Self {
-        let debts = |layer| Arc::new(Debts::new("test", layer, Arc::default()));
+        let debts = |layer| Arc::new(Debts::new("test", layer, Arc::default(), Arc::default()));
         let l2 = Layer {
             tier: MemoryCache::builder(1 << 20).build(),
             which: CompositionLayer::L2,
-            debts: debts("l2"),
+            debts: debts(CompositionLayer::L2),
             tally: LayerTally::new("t", CompositionLayer::L2),
             ttl_max: None,
         };
         let clock = ManualClock::default().shared();
-        Self { clock, order: Arc::new(Order::new()), l1: debts("l1"), l2 }
+        Self { clock, order: Arc::new(Order::new()), l1: debts(CompositionLayer::L1), l2 }
     }
 
     fn ticket(&self) -> Arc<Ticket> {
