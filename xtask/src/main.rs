@@ -1,9 +1,12 @@
 //! The chores of the workspace: `cargo xtask help`.
 //!
-//! Standard library only, so that it builds in a second on any machine.
+//! Standard library only, so that it builds in a second on any machine; but for `proto`, which is a
+//! feature.
 
 mod bench;
 mod command;
+#[cfg(feature = "proto")]
+mod proto;
 mod setup;
 mod soak;
 mod suite;
@@ -19,6 +22,7 @@ The chores of the workspace.
     cargo xtask setup            install what the tests need, say what is done
     cargo xtask tidy             directions between crates and rooms, file sizes, forbidden calls
     cargo xtask laws             write docs/laws.md anew from the laws
+    cargo xtask proto            write the messages of etcd anew from crates/larder/proto
     cargo xtask bench ...        the benchmarks beside the peers, see docs/benchmarks.md;
                                  with --ext4 on a new, journaled file system (needs root),
                                  with --rocksdb beside RocksDB, too; the rest is passed on
@@ -27,6 +31,11 @@ The chores of the workspace.
         [--replay KIND:SEED:STEP]                  one schedule that failed
         [--fuzz S]                                 each fuzz target for so many seconds
 ";
+
+/// This program with what makes Rust of messages.
+#[cfg(not(feature = "proto"))]
+const WITH_PROTO: &[&str] =
+    &["run", "--quiet", "-p", "xtask", "--features", "proto", "--", "proto"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +46,10 @@ fn main() -> ExitCode {
         ["setup"] => setup::install(),
         ["tidy"] => tidy::check(),
         ["laws"] => suite::write_laws(),
+        #[cfg(feature = "proto")]
+        ["proto"] => proto::write(),
+        #[cfg(not(feature = "proto"))]
+        ["proto"] => command::run("cargo", WITH_PROTO, &[]),
         ["bench", more @ ..] => bench::run_with(more),
         ["soak", words @ ..] => setup::require().and_then(|()| soak::soak(words)),
         [] | ["help" | "--help" | "-h"] => {

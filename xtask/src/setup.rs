@@ -40,6 +40,11 @@ const NEEDS: &[Need] = &[
         source: Source::Debian("postgresql"),
     },
     Need {
+        name: "etcd, as a consensus store",
+        probe: ("etcd", &["--version"]),
+        source: Source::Debian("etcd-server"),
+    },
+    Need {
         name: "rustfmt",
         probe: ("cargo", &["fmt", "--version"]),
         source: Source::Rustup("rustfmt"),

@@ -12,8 +12,8 @@ use crate::stores::{self, log_uri};
 /// A place for throw-away stores at an address.
 ///
 /// `log:PATH` gets a new folder inside PATH, so that it lies on the device that was meant, or beside
-/// it when PATH holds files; it is removed at the end. `redis:` gets a namespace and `postgres:` a schema of
-/// its own, to be removed with [`Scratch::clear`]. Other addresses are used as they are.
+/// it when PATH holds files; it is removed at the end. `redis:` gets a namespace, `postgres:` a schema and
+/// `etcd:` a prefix of its own, to be removed with [`Scratch::clear`]. Other addresses are used as they are.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     uri: String,
@@ -27,8 +27,8 @@ enum Own {
     Folder(Folder),
     /// A namespace, which is the one of the address.
     Namespace,
-    /// The addresses of the schemas that were made.
-    Schemas(Mutex<Vec<String>>),
+    /// The addresses of the schemas or prefixes that were made.
+    Rooms(Mutex<Vec<String>>),
 }
 
 #[derive(Debug)]
@@ -49,12 +49,8 @@ impl Scratch {
             "redis" | "rediss" => {
                 Ok(Self { uri: replaced(&uri, "namespace", &name), own: Own::Namespace })
             }
-            "postgres" | "postgresql" => {
-                let schemas = Own::Schemas(Mutex::default());
-                let scratch = Self { uri: replaced(&uri, "schema", &schema(what)), own: schemas };
-                scratch.remember(&scratch.uri);
-                Ok(scratch)
-            }
+            "postgres" | "postgresql" => Ok(Self::room(replaced(&uri, "schema", &room(what)))),
+            "etcd" => Ok(Self::room(below(&uri, &room(what)))),
             "log" if !address.place().is_empty() => {
                 let place = Path::new(address.place());
                 Ok(Self { own: Own::Folder(Folder::in_place(place, &uri, &name)?), uri })
@@ -77,8 +73,12 @@ impl Scratch {
                 let path = folder.path.join(format!("{:016x}", random_u64()));
                 Some(store_uri(&path, parameters.or(folder.parameters.as_deref())))
             }
-            Own::Schemas(_) => {
-                let uri = replaced(&self.uri, "schema", &schema("law"));
+            Own::Rooms(_) => {
+                let uri = if self.uri.starts_with("etcd:") {
+                    below(&self.uri, &room("law"))
+                } else {
+                    replaced(&self.uri, "schema", &room("law"))
+                };
                 self.remember(&uri);
                 Some(Ok(uri))
             }
@@ -86,7 +86,7 @@ impl Scratch {
         }
     }
 
-    /// Removes what is in the namespace or in the schemas that were made, when there are any.
+    /// Removes what is in the namespace or in the rooms that were made, when there are any.
     pub(crate) async fn clear(&self) -> Result<(), Exit> {
         match &self.own {
             Own::Nothing | Own::Folder(_) => Ok(()),
@@ -94,10 +94,14 @@ impl Scratch {
                 let cleared = stores::open_cache(&self.uri).await?.clear().await;
                 cleared.map_err(|error| Exit::from(error).at(&self.uri))
             }
-            Own::Schemas(made) => {
+            Own::Rooms(made) => {
                 let made = made.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 for uri in made {
-                    larder::registry::drop_schema(&uri).await?;
+                    if uri.starts_with("etcd:") {
+                        larder::registry::drop_prefix(&uri).await?;
+                    } else {
+                        larder::registry::drop_schema(&uri).await?;
+                    }
                 }
                 Ok(())
             }
@@ -118,8 +122,13 @@ impl Scratch {
         if let Own::Folder(folder) = &self.own { Some(folder) } else { None }
     }
 
+    fn room(uri: String) -> Self {
+        let made = Mutex::new(vec![uri.clone()]);
+        Self { uri, own: Own::Rooms(made) }
+    }
+
     fn remember(&self, uri: &str) {
-        if let Own::Schemas(made) = &self.own {
+        if let Own::Rooms(made) = &self.own {
             made.lock().unwrap_or_else(PoisonError::into_inner).push(uri.to_owned());
         }
     }
@@ -160,8 +169,20 @@ fn replaced(uri: &str, parameter: &str, value: &str) -> String {
     format!("{place}?{}", all.join("&"))
 }
 
-/// A name for a schema that nobody else has.
-fn schema(what: &str) -> String {
+/// The same address with a prefix below its own.
+fn below(uri: &str, name: &str) -> String {
+    let (place, parameters) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
+    let place = place.trim_end_matches('/');
+    // A password may have slashes in it.
+    let hosts =
+        place.rsplit_once('@').map_or_else(|| place.trim_start_matches("etcd://"), |(_, h)| h);
+    let prefix = if hosts.contains('/') { "" } else { "/larder" };
+    let parameters = parameters.map(|parameters| format!("?{parameters}")).unwrap_or_default();
+    format!("{place}{prefix}/{name}{parameters}")
+}
+
+/// A name for a schema or a prefix that nobody else has.
+fn room(what: &str) -> String {
     format!("larder_{what}_{:016x}", random_u64())
 }
 
@@ -188,6 +209,14 @@ mod tests {
         assert_eq!(renamed("redis://h/0"), "redis://h/0?namespace=n");
         let uri = renamed("redis://h?timeout=1s&namespace=mine&max_value=1");
         assert_eq!(uri, "redis://h?timeout=1s&max_value=1&namespace=n");
+    }
+
+    #[test]
+    fn a_prefix_of_etcd_is_made_below_the_given_one() {
+        assert_eq!(below("etcd://h", "n"), "etcd://h/larder/n");
+        assert_eq!(below("etcd://h,i:7/?timeout=1s", "n"), "etcd://h,i:7/larder/n?timeout=1s");
+        assert_eq!(below("etcd://me:a/b@h/shop", "n"), "etcd://me:a/b@h/shop/n");
+        assert_eq!(below("etcd://me:a/b@h", "n"), "etcd://me:a/b@h/larder/n");
     }
 
     #[test]

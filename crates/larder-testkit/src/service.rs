@@ -2,9 +2,11 @@
 //! interface, with their files in a temporary folder, and gone when their handle is.
 
 mod child;
+mod etcd;
 mod postgres;
 mod redis;
 
+pub use etcd::EtcdServer;
 pub use postgres::{PostgresServer, PostgresSession, TextRows};
 pub use redis::RedisServer;
 

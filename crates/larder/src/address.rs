@@ -101,7 +101,7 @@ impl Address {
     }
 
     /// Takes the largest size of something, at most `most`: otherwise the error says what is `expected`.
-    #[cfg(any(feature = "redis", feature = "postgres"))]
+    #[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
     pub(crate) fn take_bytes_max(
         &mut self,
         name: &str,
@@ -144,9 +144,20 @@ impl Address {
     }
 
     /// Takes a duration such as `250ms`, `30s` or `5min`.
-    #[cfg(any(feature = "log", feature = "postgres", feature = "redis", test))]
+    #[cfg(any(feature = "etcd", feature = "log", feature = "postgres", feature = "redis", test))]
     pub(crate) fn take_duration(&mut self, name: &str) -> Result<Option<Duration>, AddressError> {
         self.take_as(name, "a duration such as 250ms, 30s or 5min", parse_duration)
+    }
+
+    /// Takes `timeout`, the time limit of a call: from a millisecond to an hour.
+    #[cfg(any(feature = "etcd", feature = "postgres"))]
+    pub(crate) fn take_timeout(&mut self, otherwise: Duration) -> Result<Duration, AddressError> {
+        let timeout = self.take_duration("timeout")?.unwrap_or(otherwise);
+        if (Duration::from_millis(1)..=Duration::from_hours(1)).contains(&timeout) {
+            return Ok(timeout);
+        }
+        let (name, value) = ("timeout".to_owned(), format!("{timeout:?}"));
+        Err(AddressError::BadValue { name, value, expected: "between 1ms and 1h" })
     }
 
     /// Checks that every parameter was taken.

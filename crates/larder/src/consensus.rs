@@ -1,12 +1,16 @@
 //! Consensus stores by backend. `memory:` is [`larder_core::MemoryConsensus`].
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 mod coalesce;
+#[cfg(feature = "etcd")]
+mod etcd;
 #[cfg(feature = "log")]
 mod log;
 #[cfg(feature = "postgres")]
 mod postgres;
 
+#[cfg(feature = "etcd")]
+pub use etcd::EtcdConsensus;
 #[cfg(feature = "log")]
 pub use log::LogConsensus;
 #[cfg(feature = "postgres")]

@@ -2,8 +2,11 @@
 //!
 //! A driver connects and classifies errors. It knows no contract trait.
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
 mod authority;
+
+#[cfg(feature = "etcd")]
+pub(crate) mod etcd;
 
 #[cfg(feature = "log")]
 pub(crate) mod log;

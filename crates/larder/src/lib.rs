@@ -70,3 +70,7 @@ struct RedisPage;
 #[cfg(all(doctest, feature = "postgres"))]
 #[doc = include_str!("../../../docs/postgres.md")]
 struct PostgresPage;
+
+#[cfg(all(doctest, feature = "etcd"))]
+#[doc = include_str!("../../../docs/etcd.md")]
+struct EtcdPage;

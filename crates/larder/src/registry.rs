@@ -6,6 +6,7 @@
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
 //! | `log:PATH` | cache | `capacity` (1GiB), `max_entries` (one for each KiB), `timeout` (1s) |
 //! | `redis://HOST:PORT/DB` | cache, bus | `namespace` (larder), `timeout` (1s), for a cache `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
+//! | `etcd://HOST:PORT,.../PREFIX` | consensus | `timeout` (5s), `max_payload` (1472KiB) |
 //! | `postgres://USER@HOST:PORT/DB` | cache, consensus, bus | `schema` (larder), `timeout` (1s; consensus 5s), `connections` (8; bus 2); for a cache also `max_value` (65MiB), for consensus `max_payload` (64MiB) |
 
 use std::sync::OnceLock;
@@ -28,6 +29,8 @@ use crate::cache::PostgresCache;
 #[cfg(feature = "redis")]
 use crate::cache::RedisCache;
 use crate::cache::{GuardOptions, MemoryCache, Weight};
+#[cfg(feature = "etcd")]
+use crate::consensus::EtcdConsensus;
 #[cfg(feature = "postgres")]
 use crate::consensus::PostgresConsensus;
 
@@ -72,6 +75,11 @@ pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
             let store = PostgresConsensus::at(PostgresConsensus::settings(address)?).await?;
+            Ok(SharedConsensus::new(store))
+        }
+        #[cfg(feature = "etcd")]
+        "etcd" => {
+            let store = EtcdConsensus::at(EtcdConsensus::settings(address)?).await?;
             Ok(SharedConsensus::new(store))
         }
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
@@ -170,6 +178,8 @@ pub fn check_consensus(uri: &str) -> Result<(), OpenError> {
         "log" => Ok(log::consensus_options(address).map(drop)?),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(PostgresConsensus::settings(address).map(drop)?),
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(EtcdConsensus::settings(address).map(drop)?),
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
     }
 }
@@ -276,6 +286,20 @@ pub async fn drop_schema(uri: &str) -> Result<(), OpenError> {
     drop_schema(&endpoint, &schema).await
 }
 
+/// Removes what is below the prefix that an `etcd:` address names; nothing there is no error.
+///
+/// For places that were made to be thrown away. Prefixes that go on with this one are others and stay.
+///
+/// # Errors
+/// As [`open_consensus`], and [`OpenError::Unavailable`] with an effect in its source.
+///
+/// # Cancel safety
+/// Dropped before it completes, everything may be gone or nothing.
+#[cfg(feature = "etcd")]
+pub async fn drop_prefix(uri: &str) -> Result<(), OpenError> {
+    EtcdConsensus::drop_prefix(EtcdConsensus::settings(uri.parse()?)?).await
+}
+
 /// The capacity of a `memory:` cache that states none: 256 MiB.
 pub const MEMORY_CACHE_CAPACITY: u64 = 256 << 20;
 
@@ -351,8 +375,12 @@ impl Failure for OpenError {
 }
 
 const SPOOLS: &[(&str, bool)] = &[("memory", true), ("log", cfg!(feature = "log"))];
-const CONSENSUS: &[(&str, bool)] =
-    &[("memory", true), ("log", cfg!(feature = "log")), ("postgres", cfg!(feature = "postgres"))];
+const CONSENSUS: &[(&str, bool)] = &[
+    ("memory", true),
+    ("log", cfg!(feature = "log")),
+    ("postgres", cfg!(feature = "postgres")),
+    ("etcd", cfg!(feature = "etcd")),
+];
 /// The schemes of buses.
 const BUSES: &[(&str, bool)] = &[
     ("memory", true),

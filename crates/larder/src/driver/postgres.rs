@@ -257,7 +257,6 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    const TIMEOUT_MAX: Duration = Duration::from_hours(1);
     const CONNECTIONS_MAX: u64 = 1_000;
 
     /// Takes `timeout` and `connections` out of an address.
@@ -270,10 +269,7 @@ impl Limits {
             value,
             expected,
         };
-        let timeout = address.take_duration("timeout")?.unwrap_or(otherwise.timeout);
-        if timeout < Duration::from_millis(1) || timeout > Self::TIMEOUT_MAX {
-            return Err(bad("timeout", format!("{timeout:?}"), "between 1ms and 1h"));
-        }
+        let timeout = address.take_timeout(otherwise.timeout)?;
         let connections = address.take_count("connections")?;
         let connections = match connections {
             None => otherwise.connections,

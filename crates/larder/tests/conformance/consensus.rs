@@ -21,7 +21,26 @@ pub(crate) fn all() -> Vec<Candidate<SharedConsensus>> {
         log(),
         #[cfg(feature = "postgres")]
         postgres(),
+        #[cfg(feature = "etcd")]
+        etcd(),
     ]
+}
+
+/// A prefix for each place, on one server.
+#[cfg(feature = "etcd")]
+fn etcd() -> Candidate<SharedConsensus> {
+    use larder_testkit::service::EtcdServer;
+    let subject = Subject::new("etcd", || {
+        let server = EtcdServer::shared()?;
+        let uri = format!("{}/law_{:016x}?timeout=20s", server.uri(), larder::clock::random_u64());
+        let open = move || {
+            let uri = uri.clone();
+            async move { larder::open_consensus(&uri).await }
+        };
+        Ok(Place::new(open).keeping(server))
+    })
+    .offering([Need::Reopen]);
+    Candidate { subject, missing: EtcdServer::missing() }
 }
 
 /// A server and a schema for each place.

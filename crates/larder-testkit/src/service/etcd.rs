@@ -1,0 +1,222 @@
+//! A private etcd server.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use larder_core::clock::random_u64;
+use rustix::process::Signal;
+
+use super::child::Service;
+use super::{free_port, last_lines, wait_for};
+
+/// An etcd server of this process, a cluster of one, on the loopback interface only.
+///
+/// ```no_run
+/// use larder_testkit::service::EtcdServer;
+///
+/// let server = EtcdServer::start()?;
+/// let uri = format!("{}/mine", server.uri());
+/// assert!(server.post("/v3/maintenance/status", "{}")?.contains("leader"));
+/// # Ok::<_, String>(())
+/// ```
+#[derive(Debug)]
+pub struct EtcdServer {
+    name: String,
+    folder: PathBuf,
+    port: u16,
+    /// For other members, of which there are none.
+    peers: u16,
+    settings: Vec<String>,
+    service: Mutex<Option<Service>>,
+}
+
+/// The one of [`EtcdServer::shared`], as long as somebody uses it.
+static SHARED: Mutex<Weak<EtcdServer>> = Mutex::new(Weak::new());
+
+/// How long a single answer may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+impl EtcdServer {
+    /// Why there cannot be one here: `None` when the program is installed.
+    pub fn missing() -> Option<String> {
+        let mut version = Command::new("etcd");
+        version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if version.status().is_ok_and(|status| status.success()) {
+            return None;
+        }
+        Some("etcd is not installed: run `cargo xtask test --setup`".to_owned())
+    }
+
+    /// The server that all tests of this process share: started for the first, ended by the last.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn shared() -> Result<Arc<Self>, String> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = shared.upgrade() {
+            return Ok(server);
+        }
+        let server = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&server);
+        Ok(server)
+    }
+
+    /// A server of one's own, to be killed and configured.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn start() -> Result<Self, String> {
+        Self::start_with(&[])
+    }
+
+    /// As [`EtcdServer::start`], with more of its settings: `["--max-txn-ops=4"]`.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn start_with(settings: &[&str]) -> Result<Self, String> {
+        if let Some(why) = Self::missing() {
+            return Err(why);
+        }
+        let name = format!("larder-etcd-{}-{:016x}", std::process::id(), random_u64());
+        let folder = std::env::temp_dir().join(&name);
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        let settings = settings.iter().map(|word| (*word).to_owned()).collect();
+        let service = Mutex::new(None);
+        let mut server = Self { name, folder, port: 0, peers: 0, settings, service };
+        let mut problem = String::new();
+        // Somebody else may take a port between our look and the server's.
+        for _ in 0..5 {
+            (server.port, server.peers) = (free_port()?, free_port()?);
+            match server.restart() {
+                Ok(()) => return Ok(server),
+                Err(why) => problem = why,
+            }
+            // It has noted its ports there.
+            let _ = std::fs::remove_dir_all(server.folder.join("data"));
+        }
+        Err(problem)
+    }
+
+    /// Its address, without a prefix.
+    pub fn uri(&self) -> String {
+        format!("etcd://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it on the same port with what it holds; whatever it was doing before, which is ended as a
+    /// crash does.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn restart(&self) -> Result<(), String> {
+        let mut running = self.lock();
+        *running = None;
+        let service = Service::start(&self.folder, &self.program())?;
+        let started = wait_for("a start of etcd", || {
+            if service.has_ended() {
+                return Some(Err(format!("etcd ended: {}", last_lines(&self.folder))));
+            }
+            // Another server may have the port: this one has to be ours, and to have elected itself.
+            let members = self.post("/v3/cluster/member/list", "{}").ok()?;
+            let status = self.post("/v3/maintenance/status", "{}").ok()?;
+            (members.contains(&self.name) && status.contains("\"leader\"")).then_some(Ok(()))
+        })?;
+        started?;
+        *running = Some(service);
+        Ok(())
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&self) {
+        *self.lock() = None;
+    }
+
+    /// Stops it where it is: connections stay, nothing is answered, until [`EtcdServer::resume`].
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn pause(&self) -> Result<(), String> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn resume(&self) -> Result<(), String> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Sends JSON to its gateway, where keys and values are in base64, and gives the JSON that it answers.
+    ///
+    /// # Errors
+    /// What the server says, or why it could not be asked.
+    pub fn post(&self, path: &str, json: &str) -> Result<String, String> {
+        let answer = self.exchange(path, json).map_err(|error| format!("{path}: {error}"))?;
+        let (head, body) =
+            answer.split_once("\r\n\r\n").ok_or_else(|| format!("{path}: {answer}"))?;
+        if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
+            return Ok(body.to_owned());
+        }
+        Err(format!("{path}: {body}"))
+    }
+
+    fn exchange(&self, path: &str, json: &str) -> std::io::Result<String> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        // It closes at the end, so that there are no parts to be put together.
+        let head = format!("POST {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n", json.len());
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(json.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), String> {
+        match &*self.lock() {
+            Some(service) => service.signal(signal),
+            None => Err("etcd is not running".to_owned()),
+        }
+    }
+
+    fn program(&self) -> Vec<String> {
+        let Self { name, port, peers, .. } = self;
+        let (clients, others) =
+            (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peers}"));
+        let words = [
+            "etcd".to_owned(),
+            format!("--name={name}"),
+            "--data-dir=data".to_owned(),
+            format!("--listen-client-urls={clients}"),
+            format!("--advertise-client-urls={clients}"),
+            format!("--listen-peer-urls={others}"),
+            format!("--initial-advertise-peer-urls={others}"),
+            format!("--initial-cluster={name}={others}"),
+            "--log-level=error".to_owned(),
+        ];
+        words.into_iter().chain(self.settings.iter().cloned()).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Service>> {
+        self.service.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for EtcdServer {
+    fn drop(&mut self) {
+        *self.lock() = None;
+        // A folder that cannot be removed harms nobody.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
