@@ -16,7 +16,7 @@ use crate::compact::Tempo;
 use crate::error::{is_no_space, is_out_of_resources};
 use crate::footer::{FOOTER_BYTES_MAX, HINT_BYTES_MAX, Hints, SEAL_BYTES};
 use crate::group::{COMMIT_BYTES, Group, Place, Scratch, abort_bytes};
-use crate::io::write_all;
+use crate::io::{write_all, write_and_begin};
 use crate::segment::{FRAMES_START, Segment};
 use crate::shared::{Item, QueuedBatch, Shared};
 use crate::spare::Need;
@@ -325,9 +325,9 @@ impl Committer {
         // What cancels or deletes is the way out of a full disk.
         let frees = batches.iter().all(|batch| batch.puts == 0);
         let need = if frees { Need::Deletes } else { Need::Puts };
-        let mut appended = self.append(&batches, now);
+        let mut appended = self.append(&batches, durable, now);
         while matches!(appended, Err(Fault::NoSpace)) && self.shared.make_room(need) {
-            appended = self.append(&batches, now);
+            appended = self.append(&batches, durable, now);
         }
         let written = match appended {
             Ok(written) => written,
@@ -362,7 +362,12 @@ impl Committer {
     }
 
     /// Puts the group into the file. On `NoSpace` and `Refused` nothing of it remains.
-    fn append(&mut self, batches: &[QueuedBatch], now: Duration) -> Result<Written, Fault> {
+    fn append(
+        &mut self,
+        batches: &[QueuedBatch],
+        durable: bool,
+        now: Duration,
+    ) -> Result<Written, Fault> {
         let bytes = batches.iter().map(|batch| batch.bytes).sum::<u64>();
         let ops = batches.iter().map(|batch| batch.ops.len()).sum();
         let only_deletes = batches.iter().all(|batch| batch.puts == 0);
@@ -384,7 +389,7 @@ impl Committer {
         group.commit(self.durable_lsn);
         self.announce_use()?;
         self.reserve(group.next_place().offset, only_deletes)?;
-        self.write_at_end(&group.parts())?;
+        self.write_at_end(&group.parts(), durable)?;
         if !std::mem::take(&mut self.aborts).is_empty() {
             self.active.segment.holds_aborts.store(true, Ordering::Relaxed);
         }
@@ -423,7 +428,7 @@ impl Committer {
         group.commit(self.durable_lsn);
         // It may go a little beyond the end of a full segment: better than not knowing.
         let durable = self.durable_lsn;
-        match self.write_at_end(&group.parts()) {
+        match self.write_at_end(&group.parts(), true) {
             Err(Fault::NoSpace) => self.marked_lsn = durable,
             written => {
                 written?;
@@ -436,10 +441,11 @@ impl Committer {
         Ok(())
     }
 
-    /// Writes at the end of the segment without moving the end.
-    fn write_at_end(&mut self, parts: &[&[u8]]) -> Result<(), Fault> {
+    /// Writes at the end of the segment without moving the end; `synced`: a sync comes next.
+    fn write_at_end(&mut self, parts: &[&[u8]], synced: bool) -> Result<(), Fault> {
         let (file, offset) = (&self.active.segment.file, self.active.offset);
-        match write_all(&**file, parts, offset) {
+        let write = if synced { write_and_begin } else { write_all };
+        match write(&**file, parts, offset) {
             Ok(()) => Ok(()),
             Err(error) if is_no_space(&error) => match file.truncate(offset) {
                 Ok(()) => {

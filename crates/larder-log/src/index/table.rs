@@ -210,10 +210,23 @@ impl Table {
         }
         let marks = std::mem::replace(&mut self.marks, vec![0; buckets]);
         let entries = std::mem::replace(&mut self.entries, Cells::zeroed(buckets));
-        // In the order of the hashes, so both tables are walked from front to back.
-        for (mark, packed) in marks.iter().zip(entries.iter()) {
-            if *mark != 0 {
+        // In the order of the hashes, so both tables are walked from front to back, and most entries
+        // lie at home or right behind the one before. From the first gap on: what lies before it may
+        // have come around the end.
+        let gap = marks.iter().position(|mark| *mark == 0).unwrap_or(0);
+        let (mut home_before, mut free) = (0, 0);
+        for old in (gap..marks.len()).chain(0..gap).filter(|old| marks[*old] != 0) {
+            let packed = &entries[old];
+            let home = self.home(self.hash_of(packed));
+            let at = home.max(free);
+            if home >= home_before && at < buckets {
+                self.entries[at] = *packed;
+                self.marks[at] = mark(at - home);
+                (home_before, free) = (home, at + 1);
+            } else {
+                // Those of one old bucket have no order among each other.
                 self.insert_new(*packed);
+                free += self.marks[free..].iter().take_while(|mark| **mark != 0).count();
             }
         }
     }

@@ -1,11 +1,14 @@
 //! The simulated disk as the log's door to a file.
 
 use std::io::{self, IoSlice};
+use std::num::NonZeroUsize;
 
 use super::image::Image;
 use super::state::State;
 use super::{Fault, SimDisk, SimRandom};
 use crate::io::File;
+
+const BEGIN_BYTES: usize = 2048;
 
 #[derive(Debug)]
 pub(super) struct SimFile {
@@ -74,6 +77,24 @@ impl File for SimFile {
                     Ok(bytes.len())
                 }
             }
+        })?
+    }
+
+    /// A little, so that schedules meet it in the middle of ordinary groups.
+    fn begin_bytes(&self) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(BEGIN_BYTES)
+    }
+
+    /// What was begun may be durable or not, as all that is not synced.
+    fn begin_sync(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        let fault = self.disk.lock().step()?;
+        self.with(|image, random| match fault {
+            Some(Fault::Crash) => Err(io::Error::other("the power is off")),
+            Some(Fault::SyncError { lost }) => {
+                image.fail_sync(lost, random);
+                Err(io::Error::other("planned error of what was begun"))
+            }
+            _ => Ok(()),
         })?
     }
 

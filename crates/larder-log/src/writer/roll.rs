@@ -159,7 +159,7 @@ impl Committer {
         }
         tail.extend(control_frame(Kind::Seal, lsn, &seal.encode(), segment.seed));
         let end = offset + tail.len() as u64;
-        self.write_at_end(&[&tail])?;
+        self.write_at_end(&[&tail], true)?;
         Ok(end)
     }
 

@@ -42,3 +42,35 @@ fn failed_sync_poisons_the_log_and_is_never_tried_again() {
     assert_eq!(log.get(slot(2)).unwrap(), seen);
     assert_eq!(log.get(slot(1)).unwrap().unwrap(), vec![1; 100]);
 }
+
+/// The disk begins with the first pieces of a long group before the sync: what it says of them there
+/// it will not say again.
+#[test]
+fn an_error_of_pieces_that_the_disk_began_with_is_a_failed_sync() {
+    let mut failed = 0;
+    for step in 0..20 {
+        let disk = SimDisk::new(step);
+        let (log, mut committer) = open(&disk);
+        let before = put(&log, 1, 100, Durability::Power);
+        settle(&mut committer);
+        assert!(is_done(&before));
+        let long = put(&log, 2, 12_000, Durability::Power);
+        disk.plan(disk.steps() + step, Fault::SyncError { lost: true });
+        settle(&mut committer);
+        if is_done(&long) {
+            continue;
+        }
+        failed += 1;
+        assert_eq!(failure(&long).effect(), Effect::Unknown);
+        assert!(log.unhealthy_reason().is_some());
+        drop((committer, log));
+        let (log, committer) = open(&disk);
+        let seen = log.get(slot(2)).unwrap();
+        drop((committer, log));
+        let (log, _committer) = open(&disk.crash(7));
+        assert_eq!(log.get(slot(2)).unwrap(), seen, "step {step}");
+        assert_eq!(log.get(slot(1)).unwrap().unwrap(), vec![1; 100]);
+    }
+    // Five pieces of two KiB, and the sync.
+    assert!((5..=8).contains(&failed), "{failed}");
+}
