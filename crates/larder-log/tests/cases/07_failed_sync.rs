@@ -54,14 +54,14 @@ fn an_error_of_pieces_that_the_disk_began_with_is_a_failed_sync() {
         let before = put(&log, 1, 100, Durability::Power);
         settle(&mut committer);
         assert!(is_done(&before));
-        let long = put(&log, 2, 12_000, Durability::Power);
+        let split = put(&log, 2, 12_000, Durability::Power);
         disk.plan(disk.steps() + step, Fault::SyncError { lost: true });
         settle(&mut committer);
-        if is_done(&long) {
+        if is_done(&split) {
             continue;
         }
         failed += 1;
-        assert_eq!(failure(&long).effect(), Effect::Unknown);
+        assert_eq!(failure(&split).effect(), Effect::Unknown);
         assert!(log.unhealthy_reason().is_some());
         drop((committer, log));
         let (log, committer) = open(&disk);
