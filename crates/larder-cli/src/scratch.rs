@@ -12,8 +12,8 @@ use crate::stores::{self, log_uri};
 /// A place for throw-away stores at an address.
 ///
 /// `log:PATH` gets a new folder inside PATH, so that it lies on the device that was meant, or beside
-/// it when PATH holds files; it is removed at the end. `redis:` gets a namespace, `postgres:` a schema and
-/// `etcd:` a prefix of its own, to be removed with [`Scratch::clear`]. Other addresses are used as they are.
+/// it when PATH holds files; it is removed at the end. `redis:` gets a namespace, `postgres:` a schema,
+/// `etcd:` and `s3:` a prefix of their own, to be removed with [`Scratch::clear`]. Other addresses are used as they are.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     uri: String,
@@ -50,7 +50,7 @@ impl Scratch {
                 Ok(Self { uri: replaced(&uri, "namespace", &name), own: Own::Namespace })
             }
             "postgres" | "postgresql" => Ok(Self::room(replaced(&uri, "schema", &room(what)))),
-            "etcd" => Ok(Self::room(below(&uri, &room(what)))),
+            "etcd" | "s3" => Ok(Self::room(below(&uri, &room(what)))),
             "log" if !address.place().is_empty() => {
                 let place = Path::new(address.place());
                 Ok(Self { own: Own::Folder(Folder::in_place(place, &uri, &name)?), uri })
@@ -74,7 +74,7 @@ impl Scratch {
                 Some(store_uri(&path, parameters.or(folder.parameters.as_deref())))
             }
             Own::Rooms(_) => {
-                let uri = if self.uri.starts_with("etcd:") {
+                let uri = if has_prefix(&self.uri) {
                     below(&self.uri, &room("law"))
                 } else {
                     replaced(&self.uri, "schema", &room("law"))
@@ -97,7 +97,7 @@ impl Scratch {
             Own::Rooms(made) => {
                 let made = made.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 for uri in made {
-                    if uri.starts_with("etcd:") {
+                    if has_prefix(&uri) {
                         larder::registry::drop_prefix(&uri).await?;
                     } else {
                         larder::registry::drop_schema(&uri).await?;
@@ -169,14 +169,20 @@ fn replaced(uri: &str, parameter: &str, value: &str) -> String {
     format!("{place}?{}", all.join("&"))
 }
 
-/// The same address with a prefix below its own.
+/// Whether what is at an address has a prefix.
+fn has_prefix(uri: &str) -> bool {
+    uri.starts_with("etcd:") || uri.starts_with("s3:")
+}
+
+/// The same address with a prefix below its own; that of etcd has one of which nothing is said.
 fn below(uri: &str, name: &str) -> String {
     let (place, parameters) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
     let place = place.trim_end_matches('/');
     // A password may have slashes in it.
     let hosts =
         place.rsplit_once('@').map_or_else(|| place.trim_start_matches("etcd://"), |(_, h)| h);
-    let prefix = if hosts.contains('/') { "" } else { "/larder" };
+    let is_said = hosts.contains('/') || !uri.starts_with("etcd:");
+    let prefix = if is_said { "" } else { "/larder" };
     let parameters = parameters.map(|parameters| format!("?{parameters}")).unwrap_or_default();
     format!("{place}{prefix}/{name}{parameters}")
 }
@@ -212,11 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_of_etcd_is_made_below_the_given_one() {
+    fn a_prefix_is_made_below_the_given_one() {
         assert_eq!(below("etcd://h", "n"), "etcd://h/larder/n");
         assert_eq!(below("etcd://h,i:7/?timeout=1s", "n"), "etcd://h,i:7/larder/n?timeout=1s");
         assert_eq!(below("etcd://me:a/b@h/shop", "n"), "etcd://me:a/b@h/shop/n");
         assert_eq!(below("etcd://me:a/b@h", "n"), "etcd://me:a/b@h/larder/n");
+        assert_eq!(below("s3://shelf", "n"), "s3://shelf/n");
+        assert_eq!(below("s3://me:a/b@shelf/a/?region=r", "n"), "s3://me:a/b@shelf/a/n?region=r");
     }
 
     #[test]

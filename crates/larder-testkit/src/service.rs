@@ -5,10 +5,14 @@ mod child;
 mod etcd;
 mod postgres;
 mod redis;
+#[cfg(feature = "s3")]
+mod s3;
 
 pub use etcd::EtcdServer;
 pub use postgres::{PostgresServer, PostgresSession, TextRows};
 pub use redis::RedisServer;
+#[cfg(feature = "s3")]
+pub use s3::{S3Fault, S3Process, S3Quirk, S3Refusal, S3Server, serve_s3_if_asked};
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;

@@ -101,7 +101,7 @@ impl Address {
     }
 
     /// Takes the largest size of something, at most `most`: otherwise the error says what is `expected`.
-    #[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "etcd", feature = "postgres", feature = "redis", feature = "s3"))]
     pub(crate) fn take_bytes_max(
         &mut self,
         name: &str,
@@ -144,7 +144,14 @@ impl Address {
     }
 
     /// Takes a duration such as `250ms`, `30s` or `5min`.
-    #[cfg(any(feature = "etcd", feature = "log", feature = "postgres", feature = "redis", test))]
+    #[cfg(any(
+        feature = "etcd",
+        feature = "log",
+        feature = "postgres",
+        feature = "redis",
+        feature = "s3",
+        test
+    ))]
     pub(crate) fn take_duration(&mut self, name: &str) -> Result<Option<Duration>, AddressError> {
         self.take_as(name, "a duration such as 250ms, 30s or 5min", parse_duration)
     }

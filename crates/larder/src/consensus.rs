@@ -6,6 +6,8 @@ mod coalesce;
 mod etcd;
 #[cfg(feature = "log")]
 mod log;
+#[cfg(feature = "s3")]
+mod object;
 #[cfg(feature = "postgres")]
 mod postgres;
 
@@ -13,5 +15,7 @@ mod postgres;
 pub use etcd::EtcdConsensus;
 #[cfg(feature = "log")]
 pub use log::LogConsensus;
+#[cfg(feature = "s3")]
+pub use object::ObjectConsensus;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresConsensus;

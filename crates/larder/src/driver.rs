@@ -2,7 +2,7 @@
 //!
 //! A driver connects and classifies errors. It knows no contract trait.
 
-#[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "etcd", feature = "postgres", feature = "redis", feature = "s3"))]
 mod authority;
 
 #[cfg(feature = "etcd")]
@@ -11,8 +11,14 @@ pub(crate) mod etcd;
 #[cfg(feature = "log")]
 pub(crate) mod log;
 
+#[cfg(feature = "s3")]
+pub(crate) mod object;
+
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+
+#[cfg(any(feature = "redis-tls", feature = "s3"))]
+mod tls;

@@ -74,3 +74,7 @@ struct PostgresPage;
 #[cfg(all(doctest, feature = "etcd"))]
 #[doc = include_str!("../../../docs/etcd.md")]
 struct EtcdPage;
+
+#[cfg(all(doctest, feature = "s3"))]
+#[doc = include_str!("../../../docs/s3.md")]
+struct S3Page;

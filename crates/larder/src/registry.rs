@@ -7,6 +7,7 @@
 //! | `log:PATH` | cache | `capacity` (1GiB), `max_entries` (one for each KiB), `timeout` (1s) |
 //! | `redis://HOST:PORT/DB` | cache, bus | `namespace` (larder), `timeout` (1s), for a cache `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
 //! | `etcd://HOST:PORT,.../PREFIX` | consensus | `timeout` (5s), `max_payload` (1472KiB) |
+//! | `s3://BUCKET/PREFIX` | consensus | `endpoint`, `region`, `ca` (a file), `timeout` (10s), `connections` (64), `max_object` (16MiB) |
 //! | `postgres://USER@HOST:PORT/DB` | cache, consensus, bus | `schema` (larder), `timeout` (1s; consensus 5s), `connections` (8; bus 2); for a cache also `max_value` (65MiB), for consensus `max_payload` (64MiB) |
 
 use std::sync::OnceLock;
@@ -31,6 +32,8 @@ use crate::cache::RedisCache;
 use crate::cache::{GuardOptions, MemoryCache, Weight};
 #[cfg(feature = "etcd")]
 use crate::consensus::EtcdConsensus;
+#[cfg(feature = "s3")]
+use crate::consensus::ObjectConsensus;
 #[cfg(feature = "postgres")]
 use crate::consensus::PostgresConsensus;
 
@@ -80,6 +83,11 @@ pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
         #[cfg(feature = "etcd")]
         "etcd" => {
             let store = EtcdConsensus::at(EtcdConsensus::settings(address)?).await?;
+            Ok(SharedConsensus::new(store))
+        }
+        #[cfg(feature = "s3")]
+        "s3" => {
+            let store = ObjectConsensus::at(ObjectConsensus::settings(address)?).await?;
             Ok(SharedConsensus::new(store))
         }
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
@@ -180,6 +188,8 @@ pub fn check_consensus(uri: &str) -> Result<(), OpenError> {
         "postgres" | "postgresql" => Ok(PostgresConsensus::settings(address).map(drop)?),
         #[cfg(feature = "etcd")]
         "etcd" => Ok(EtcdConsensus::settings(address).map(drop)?),
+        #[cfg(feature = "s3")]
+        "s3" => Ok(ObjectConsensus::settings(address).map(drop)?),
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
     }
 }
@@ -286,19 +296,32 @@ pub async fn drop_schema(uri: &str) -> Result<(), OpenError> {
     drop_schema(&endpoint, &schema).await
 }
 
-/// Removes what is below the prefix that an `etcd:` address names; nothing there is no error.
+/// Removes what is below the prefix that an `etcd:` or `s3:` address names, whoever made it; nothing there is no
+/// error.
 ///
-/// For places that were made to be thrown away. Prefixes that go on with this one are others and stay.
+/// For places that were made to be thrown away. Prefixes that go on with this one are others and stay. In a bucket
+/// a prefix is required.
 ///
 /// # Errors
 /// As [`open_consensus`], and [`OpenError::Unavailable`] with an effect in its source.
 ///
 /// # Cancel safety
-/// Dropped before it completes, everything may be gone or nothing.
-#[cfg(feature = "etcd")]
+/// Dropped before it completes, everything may be gone or nothing; in a bucket also some of the objects.
+#[cfg(any(feature = "etcd", feature = "s3"))]
 pub async fn drop_prefix(uri: &str) -> Result<(), OpenError> {
-    EtcdConsensus::drop_prefix(EtcdConsensus::settings(uri.parse()?)?).await
+    let address: Address = uri.parse()?;
+    match address.scheme() {
+        #[cfg(feature = "etcd")]
+        "etcd" => EtcdConsensus::drop_prefix(EtcdConsensus::settings(address)?).await,
+        #[cfg(feature = "s3")]
+        "s3" => ObjectConsensus::drop_prefix(ObjectConsensus::settings(address)?).await,
+        _ => Err(unknown_scheme(&address, "place with a prefix", PREFIXED)),
+    }
 }
+
+/// The schemes of places with a prefix.
+#[cfg(any(feature = "etcd", feature = "s3"))]
+const PREFIXED: &[(&str, bool)] = &[("etcd", cfg!(feature = "etcd")), ("s3", cfg!(feature = "s3"))];
 
 /// The capacity of a `memory:` cache that states none: 256 MiB.
 pub const MEMORY_CACHE_CAPACITY: u64 = 256 << 20;
@@ -380,6 +403,7 @@ const CONSENSUS: &[(&str, bool)] = &[
     ("log", cfg!(feature = "log")),
     ("postgres", cfg!(feature = "postgres")),
     ("etcd", cfg!(feature = "etcd")),
+    ("s3", cfg!(feature = "s3")),
 ];
 /// The schemes of buses.
 const BUSES: &[(&str, bool)] = &[

@@ -1,5 +1,6 @@
 //! Who, and on which server: the part of an address that is the same for every technology.
 
+#[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
 use std::fmt;
 
 /// `[USER[:PASSWORD]@]HOST[:PORT]`, taken apart.
@@ -57,6 +58,7 @@ pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, ()> {
 }
 
 /// Writes host and port, without the user.
+#[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
 pub(super) fn show(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
     if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
 }

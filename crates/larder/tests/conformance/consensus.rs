@@ -23,6 +23,8 @@ pub(crate) fn all() -> Vec<Candidate<SharedConsensus>> {
         postgres(),
         #[cfg(feature = "etcd")]
         etcd(),
+        #[cfg(feature = "s3")]
+        s3(),
     ]
 }
 
@@ -60,6 +62,23 @@ fn postgres() -> Candidate<SharedConsensus> {
     })
     .offering([Need::Reopen]);
     Candidate { subject, missing: PostgresServer::missing() }
+}
+
+/// An endpoint of S3 for each place.
+#[cfg(feature = "s3")]
+fn s3() -> Candidate<SharedConsensus> {
+    use larder_testkit::service::S3Server;
+    Subject::new("s3", || {
+        let server = S3Server::start()?;
+        let uri = format!("{}&timeout=20s", server.uri("law"));
+        let open = move || {
+            let uri = uri.clone();
+            async move { larder::open_consensus(&uri).await }
+        };
+        Ok(Place::new(open).keeping(server))
+    })
+    .offering([Need::Reopen])
+    .into()
 }
 
 /// The embedded engine in a temporary folder.

@@ -30,7 +30,11 @@ async fn a_listing_gives_the_size_of_every_payload(stage: &Stage<SharedSpool>) -
     }
     let count = listed.values().flatten().count();
     ensure_eq!(usize::try_from(summary.items)?, count, "the entries that the handle counts");
-    ensure_eq!(summary.bytes, listed.values().flatten().sum(), "the bytes that the handle counts");
+    ensure_eq!(
+        summary.bytes,
+        listed.values().flatten().sum::<u64>(),
+        "the bytes that the handle counts"
+    );
     Ok(())
 }
 

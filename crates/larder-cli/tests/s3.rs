@@ -1,0 +1,78 @@
+//! The real binary with a consensus store in an S3 endpoint of the test kit.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, watches a real process, and says where it is"
+)]
+
+mod support;
+
+use larder_testkit::service::{S3Quirk, S3Server};
+use support::{run, run_with};
+
+#[test]
+fn versions_are_swapped_scanned_and_truncated() {
+    let server = S3Server::start().unwrap();
+    let uri = server.uri("cli");
+    let cas = |expected: &str, seqno: &str, data: &[u8]| {
+        let words = ["consensus", "cas", &uri, "k", "--expected", expected, "--seqno", seqno, "-"];
+        run_with(&words, data)
+    };
+    cas("none", "5", b"five").ok();
+    cas("none", "7", b"seven").fails(4, "the seqno is 5");
+    cas("5", "10", b"ten").ok();
+    assert_eq!(run(&["consensus", "head", &uri, "k"]).ok().stdout, b"ten");
+    assert_eq!(run(&["consensus", "scan", &uri, "k"]).ok().text().lines().count(), 2);
+    run(&["consensus", "truncate", &uri, "k", "--seqno", "11"]).fails(4, "above the head");
+    assert_eq!(run(&["consensus", "truncate", &uri, "k", "--seqno", "10"]).ok().text(), "1\n");
+    assert_eq!(run(&["consensus", "keys", &uri]).ok().text(), "k\n");
+}
+
+#[test]
+fn check_tries_every_law_and_leaves_nothing() {
+    let server = S3Server::start().unwrap();
+    let ran = run(&["check", &server.uri("mine"), "--contract", "consensus", "--json"]).ok();
+    let last = ran.objects().pop().unwrap();
+    assert_eq!(last["broken"], 0);
+    assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    assert_eq!(server.names(), Vec::<String>::new());
+}
+
+#[test]
+fn bench_leaves_nothing() {
+    let server = S3Server::start().unwrap();
+    let words =
+        ["--contract", "consensus", "--seconds", "1", "--concurrency", "2", "--size", "100"];
+    run(&[&["bench", &server.uri("mine")], &words[..]].concat()).ok();
+    assert_eq!(server.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_secret_is_nowhere_in_what_is_said() {
+    let server = S3Server::start().unwrap();
+    let right = server.uri("cli");
+    let wrong = right.replace("hush/with", "hush/not");
+    for words in [
+        &["consensus", "head", &wrong, "k"][..],
+        &["check", &wrong, "--contract", "consensus"],
+        &["bench", &wrong, "--contract", "consensus", "--seconds", "1"],
+        &["consensus", "head", &right.replace("with", "%"), "k"],
+        &["consensus", "head", &right.replace("shelf", "S"), "k"],
+        &["consensus", "head", &right.replace("endpoint=", "endpoind="), "k"],
+    ] {
+        let ran = run(words);
+        assert_ne!(ran.code, 0);
+        assert!(!ran.stderr.contains("hush"), "{}", ran.stderr);
+    }
+    run(&["consensus", "head", &wrong, "k"]).fails(5, "SignatureDoesNotMatch");
+    run(&["consensus", "head", &right, "k"]).fails(3, "");
+}
+
+#[test]
+fn a_store_without_conditions_is_refused() {
+    let server = S3Server::start().unwrap();
+    server.behave_as(Some(S3Quirk::IgnoresIfMatch));
+    run(&["consensus", "head", &server.uri("cli"), "k"]).fails(5, "conditional PUTs");
+}

@@ -1,0 +1,40 @@
+//! Whom to believe that a server is the one it says.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+
+/// How to judge a server: by the authorities in a file, or by those of this machine. Reads files.
+pub(super) fn settings(authorities: Option<&Path>) -> Result<ClientConfig, String> {
+    let mut trusted = RootCertStore::empty();
+    if let Some(file) = authorities {
+        let failed = |error| format!("cannot read ca={}: {error}", file.display());
+        for certificate in CertificateDer::pem_file_iter(file).map_err(failed)? {
+            let added = trusted.add(certificate.map_err(failed)?);
+            added.map_err(|error| format!("ca={}: {error}", file.display()))?;
+        }
+    } else {
+        // One that is odd is no reason to distrust the others.
+        trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    if trusted.is_empty() {
+        return Err("there is no certificate of an authority: name a file with ca=FILE".to_owned());
+    }
+    trusting(trusted)
+}
+
+/// For connections without TLS: nobody is believed.
+#[cfg(feature = "s3")]
+pub(super) fn trusting_nobody() -> Result<ClientConfig, String> {
+    trusting(RootCertStore::empty())
+}
+
+fn trusting(trusted: RootCertStore) -> Result<ClientConfig, String> {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions();
+    let versions = versions.map_err(|error| error.to_string())?;
+    Ok(versions.with_root_certificates(trusted).with_no_client_auth())
+}
