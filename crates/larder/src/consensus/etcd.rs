@@ -163,6 +163,18 @@ impl EtcdConsensus {
         })
     }
 
+    /// Waits until the head of a key has moved past `seen`, or nobody can tell any more.
+    async fn heard(&self, key: &str, seen: Option<SeqNo>) -> Result<(), ConsensusError> {
+        let Store { client, place } = &**self.store();
+        let unheard = |trouble| unread(trouble, "changed");
+        let mut watch = client.watch(place.head(key)).await.map_err(unheard)?;
+        // What came before the watch is not told.
+        while self.head(key).await?.map(|head| head.seqno) <= seen {
+            while !watch.heard().await.map_err(unheard)? {}
+        }
+        Ok(())
+    }
+
     fn store(&self) -> &Arc<Store> {
         self.swaps.tools()
     }
@@ -263,6 +275,20 @@ impl Consensus for EtcdConsensus {
         txn::truncate(self.store(), key, seqno).await
     }
 
+    /// By a watch of the server: another process is heard of as well. While there is no connection nothing
+    /// is heard; whoever connects again looks first.
+    async fn changed(&self, key: &str, seen: Option<SeqNo>) {
+        if check_consensus_key(key).is_err() {
+            return std::future::pending().await;
+        }
+        loop {
+            if self.heard(key, seen).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(REST).await;
+        }
+    }
+
     fn durability(&self) -> Durability {
         self.durability
     }
@@ -272,6 +298,8 @@ const FULL: Determinate = Determinate::Unavailable { reason: "too many calls are
 const LATE: Determinate = Determinate::Unavailable { reason: "its turn did not come in time" };
 const COMPACTED: Determinate =
     Determinate::Unavailable { reason: "history is compacted faster than it can be read" };
+/// How long whoever waits for changes rests when there is no connection.
+const REST: Duration = Duration::from_millis(200);
 /// How often a scan begins again.
 const SCANS: usize = 3;
 

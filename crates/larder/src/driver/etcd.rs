@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use larder_core::{Clock as _, SystemClock};
 use metrics::{Counter, counter};
 use prost::Message;
 use tokio::time::{timeout, timeout_at};
+use tonic::Streaming;
 
 use crate::registry::OpenError;
 
@@ -120,6 +122,30 @@ impl Client {
             self.0.leave(&wire);
         }
         answer
+    }
+
+    /// Hears of changes of a key; what came before is not told.
+    pub(crate) async fn watch(&self, key: Bytes) -> Result<Watch, Trouble> {
+        let wire = Arc::clone(&self.0).wire().await?;
+        let mut watch = Watch(wire.watch(key).await?);
+        // It is there when the server says so.
+        watch.heard().await.map(|_| watch)
+    }
+}
+
+/// News of one key.
+pub(crate) struct Watch(Streaming<proto::WatchResponse>);
+
+impl Watch {
+    /// Waits for the next message; whether it tells of changes.
+    ///
+    /// # Errors
+    /// The watch has ended, and with it what may be known of changes.
+    pub(crate) async fn heard(&mut self) -> Result<bool, Trouble> {
+        match self.0.message().await {
+            Ok(Some(message)) if !message.canceled => Ok(!message.events.is_empty()),
+            _ => Err(Trouble::Odd { what: "the end of a watch" }),
+        }
     }
 }
 

@@ -1,127 +1,24 @@
-//! Many clients of one key while the server dies, hangs and loses connections: one order explains what
-//! they were told, and whatever nobody could tell at first is found out.
+//! Histories while the server dies, hangs and loses connections.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use larder::clock::random_u64;
 use larder::consensus::PostgresConsensus;
-use larder::recipes::{Resolution, resolve};
-use larder::{CaSResult, ConsensusError, Failure, Retry, SeqNo, VersionedData};
-use larder_testkit::history::Recorder;
 use larder_testkit::service::PostgresServer;
 
 use crate::place::uri;
 
-const CLIENTS: usize = 8;
-/// How often the server is disturbed in one history.
-const TURNS: usize = 6;
-
-/// A call that nobody knew the outcome of, and what was found out.
-struct Resolved {
-    new: VersionedData,
-    resolution: Resolution,
-}
-
-async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, ConsensusError>) -> T {
-    for _ in 0..1_000 {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => assert_eq!(error.retry(), Retry::Later, "{error:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the server was not found again");
-}
-
-/// One client: it appends to what it believes is the head until it is told to stop.
-async fn live(
-    store: &PostgresConsensus,
-    recorder: &Recorder,
-    client: usize,
-    enough: &AtomicBool,
-) -> Vec<Resolved> {
-    let (mut head, mut resolved, mut turn) = (None, Vec::new(), 0_u64);
-    while !enough.load(Ordering::SeqCst) {
-        turn += 1;
-        if turn % 8 == 0 {
-            let _ = recorder.scan(store, SeqNo(turn / 2), 3).await;
-        }
-        if turn % 16 == 0 {
-            let below =
-                head.map_or(SeqNo::MIN, |SeqNo(head): SeqNo| SeqNo(head.saturating_sub(20)));
-            let _ = recorder.truncate(store, below).await;
-        }
-        let seqno = head.map_or(0, |SeqNo(head)| head + 1 + turn % 2);
-        let data = format!("{client}.{turn} after {head:?}").into();
-        let new = VersionedData { seqno: SeqNo(seqno), data };
-        match recorder.compare_and_set(store, head, new.clone()).await {
-            Ok(CaSResult::Committed) => head = Some(new.seqno),
-            Ok(CaSResult::ExpectationMismatch { current }) => head = current,
-            Err(ConsensusError::Indeterminate(_)) => {
-                let asked = patiently(async || resolve(store, recorder.key(), head, &new).await);
-                resolved.push(Resolved { resolution: asked.await, new: new.clone() });
-                head = patiently(async || recorder.head(store).await).await.map(|head| head.seqno);
-            }
-            Err(error) => {
-                assert_eq!(error.retry(), Retry::Later, "{error:?}");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    }
-    resolved
-}
-
-/// A history while `disturb` is done again and again; how many calls were resolved.
-async fn history(
-    server: &Arc<PostgresServer>,
-    disturb: fn(&PostgresServer) -> Result<(), String>,
-) -> usize {
-    let key = format!("k{:016x}", random_u64());
-    let uri = uri(server, "schema=histories&timeout=500ms&connections=4");
-    let store = PostgresConsensus::open(&uri).await.unwrap();
-    let recorder = Recorder::new(key.as_str());
-    let enough = AtomicBool::new(false);
-    let clients = join_all((0..CLIENTS).map(|client| live(&store, &recorder, client, &enough)));
-    let disturbing = async {
-        for _ in 0..TURNS {
-            tokio::time::sleep(Duration::from_millis(40 + random_u64() % 40)).await;
-            let server = Arc::clone(server);
-            tokio::task::spawn_blocking(move || disturb(&server)).await.unwrap().unwrap();
-        }
-        enough.store(true, Ordering::SeqCst);
-    };
-    let (resolved, ()) = tokio::join!(clients, disturbing);
-    let resolved: Vec<Resolved> = resolved.into_iter().flatten().collect();
-    let left = patiently(async || recorder.scan(&store, SeqNo::MIN, usize::MAX).await).await;
-    recorder.history().check().unwrap();
-    assert!(left.len() > 5, "hardly anything was committed");
-    for Resolved { new, resolution } in &resolved {
-        let oldest = left.first().map(|version| version.seqno);
-        let is_there = left.contains(new);
-        match resolution {
-            Resolution::Committed => {
-                assert!(is_there || Some(new.seqno) < oldest, "{new:?} is not there");
-            }
-            Resolution::Lost => assert!(!is_there, "{new:?} is there"),
-            Resolution::Open | Resolution::Unknown => {}
-        }
-    }
-    resolved.len()
-}
+#[path = "../support/histories.rs"]
+mod support;
 
 async fn until_some_were_resolved(disturb: fn(&PostgresServer) -> Result<(), String>) {
     let server = Arc::new(PostgresServer::start_with(&["fsync=on"]).unwrap());
-    let mut resolved = 0;
-    for round in 0..10 {
-        resolved += history(&server, disturb).await;
-        if round >= 1 && resolved > 0 {
-            return;
-        }
-    }
-    panic!("no call was ever in the way of what was done to the server");
+    let disturbed = Arc::clone(&server);
+    let open = async || {
+        let uri = uri(&server, "schema=histories&timeout=500ms&connections=4");
+        PostgresConsensus::open(&uri).await.unwrap()
+    };
+    support::until_some_were_resolved(open, move || disturb(&disturbed)).await;
 }
 
 pub(crate) async fn terminated_connections_leave_one_order() {

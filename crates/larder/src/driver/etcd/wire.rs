@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http::uri::{PathAndQuery, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -17,12 +19,14 @@ use tokio::net::TcpStream;
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 use super::endpoint::Server;
 use super::proto;
+use super::proto::watch_request::RequestUnion;
+use super::proto::{WatchCreateRequest, WatchRequest, WatchResponse};
 use super::trouble::Trouble;
 
 /// A method of the server, by what it takes and what it answers.
@@ -47,6 +51,8 @@ pub(super) const STATUS: Call<proto::StatusRequest, proto::StatusResponse> =
     Call("/etcdserverpb.Maintenance/Status", PhantomData);
 pub(super) const AUTHENTICATE: Call<proto::AuthenticateRequest, proto::AuthenticateResponse> =
     Call("/etcdserverpb.Auth/Authenticate", PhantomData);
+
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
 /// A connection to one member; clones are the same one.
 #[derive(Clone)]
@@ -111,19 +117,42 @@ impl Wire {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let unsent = |error: Break| Trouble::unreachable(&self.place, &error);
-        // An answer is as large as what was asked for, and whoever asks knows how much that may be.
-        let mut grpc = Grpc::with_origin(self.sender.clone(), self.origin.clone())
-            .max_decoding_message_size(usize::MAX);
-        grpc.ready().await.map_err(unsent)?;
-        let mut request = Request::new(request);
+        let mut grpc = self.ready().await?;
+        let mut request = self.introduced(request);
         request.set_timeout(limit);
-        if let Some(token) = &self.token {
-            request.metadata_mut().insert("token", token.clone());
-        }
         let path = PathAndQuery::from_static(call.0);
         let answer = grpc.unary(request, path, ProstCodec::<Q, A>::default()).await;
         answer.map(tonic::Response::into_inner).map_err(|status| self.judge(&status))
+    }
+
+    /// Hears of changes of a key from when the first message comes, until the connection ends.
+    pub(super) async fn watch(&self, key: Bytes) -> Result<Streaming<WatchResponse>, Trouble> {
+        let create = RequestUnion::CreateRequest(WatchCreateRequest { key });
+        let create = WatchRequest { request_union: Some(create) };
+        // The server ends a watch when nothing can be asked any more.
+        let asking = stream::once(std::future::ready(create)).chain(stream::pending());
+        let path = PathAndQuery::from_static(WATCH);
+        let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
+        let watched = self.ready().await?.streaming(self.introduced(asking), path, codec).await;
+        watched.map(tonic::Response::into_inner).map_err(|status| self.judge(&status))
+    }
+
+    async fn ready(&self) -> Result<Grpc<Sender>, Trouble> {
+        // An answer is as large as what was asked for, and whoever asks knows how much that may be.
+        let mut grpc = Grpc::with_origin(self.sender.clone(), self.origin.clone())
+            .max_decoding_message_size(usize::MAX);
+        let ready = grpc.ready().await;
+        ready.map_err(|error: Break| Trouble::unreachable(&self.place, &error))?;
+        Ok(grpc)
+    }
+
+    /// A request of the user who was let in.
+    fn introduced<T>(&self, request: T) -> Request<T> {
+        let mut request = Request::new(request);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
     }
 
     /// What an error means: whether it was the server that spoke.

@@ -1,0 +1,72 @@
+//! What tests of etcd need.
+
+use std::time::Duration;
+
+use larder::consensus::EtcdConsensus;
+use larder::{
+    CaSResult, Clock, Consensus, ConsensusError, Effect, Failure, Retry, SeqNo, SystemClock,
+    VersionedData,
+};
+
+/// What a call may take beyond its limit on a busy machine.
+const SLACK: Duration = Duration::from_secs(2);
+
+pub(crate) async fn open(uri: &str) -> EtcdConsensus {
+    EtcdConsensus::open(uri).await.unwrap()
+}
+
+pub(crate) fn version(seqno: u64, data: &str) -> VersionedData {
+    VersionedData { seqno: SeqNo(seqno), data: bytes::Bytes::copy_from_slice(data.as_bytes()) }
+}
+
+/// Makes `to` the head after `from`.
+pub(crate) async fn cas(
+    store: &impl Consensus,
+    key: &str,
+    from: Option<u64>,
+    to: VersionedData,
+) -> Result<CaSResult, ConsensusError> {
+    store.compare_and_set(key, from.map(SeqNo), to).await
+}
+
+/// What a call came to, and that it ended soon after `limit`.
+pub(crate) async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> T {
+    let began = SystemClock.instant();
+    let ended = call.await;
+    let took = SystemClock.instant() - began;
+    assert!(took <= limit + SLACK, "a call with a limit of {limit:?} took {took:?}");
+    ended
+}
+
+#[track_caller]
+pub(crate) fn assert_fails<T: std::fmt::Debug>(
+    ended: Result<T, ConsensusError>,
+    effect: Effect,
+    retry: Retry,
+) -> String {
+    let error = ended.unwrap_err();
+    let told = larder::error::chain(&error);
+    assert_eq!((error.effect(), error.retry()), (effect, retry), "{told}");
+    told
+}
+
+/// Repeats `call` until it succeeds, for at most some seconds.
+pub(crate) async fn in_the_end<T>(mut call: impl AsyncFnMut() -> Result<T, ConsensusError>) -> T {
+    let until = SystemClock.instant() + Duration::from_secs(20);
+    loop {
+        match call().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                assert_eq!(error.retry(), Retry::Later, "{error:?}");
+                assert!(SystemClock.instant() < until, "still: {error:?}");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The number behind `"name":"` in the JSON of a server.
+pub(crate) fn number(json: &str, name: &str) -> u64 {
+    let (_, rest) = json.split_once(&format!("\"{name}\":\"")).unwrap();
+    rest.split('"').next().unwrap().parse().unwrap()
+}
