@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Spool(SpoolArgs),
     /// Measure the cache: in memory, and over a private Redis server
     Cache(CacheArgs),
+    /// Measure consensus: in PostgreSQL and etcd on private servers, and in the embedded engine
+    Consensus(ConsensusArgs),
     /// Write one report of the JSON files of several runs
     Report(ReportArgs),
     /// A process of its own within a measurement
@@ -88,6 +90,32 @@ pub(crate) struct CacheArgs {
     /// Milliseconds for each cell in each round
     #[arg(long, value_name = "MS", default_value_t = 600)]
     pub(crate) cell_ms: u64,
+    /// Write every figure of every round there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the report there as Markdown, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConsensusArgs {
+    /// Every cell for some milliseconds: shows that it works, and nothing else
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// Only subjects with one of these words in their names
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) subjects: Vec<String>,
+    /// How often everything is measured
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Milliseconds for each cell in each round
+    #[arg(long, value_name = "MS", default_value_t = 600)]
+    pub(crate) cell_ms: u64,
+    /// A folder for the embedded engine; a new one in it is used and removed again. The servers have theirs
+    /// where `TMPDIR` says, which should be on the same disk
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
     /// Write every figure of every round there
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

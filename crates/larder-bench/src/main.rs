@@ -5,12 +5,14 @@
 //! | `subject` | one file for each way to keep payloads |
 //! | `workload` | one file for each thing that is measured |
 //! | `near` | one file for each cache that answers from memory |
+//! | `agreed` | one file for each way to agree on versions |
 //! | `bench` | a run: its folder, its probe of the disk, its results |
 //! | `child` | processes that are killed, or whose memory is measured |
 //! | `allocations` `zipf` | what a thread allocates; numbers as popular as keys are |
 //! | `clients` | closed-loop clients, as tasks or as threads |
 //! | `report` | medians and ratios, as text, Markdown and JSON |
 
+mod agreed;
 mod allocations;
 mod args;
 mod bench;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Spool(arguments) => workload::spool(&arguments),
         Command::Cache(arguments) => workload::cache(&arguments),
+        Command::Consensus(arguments) => workload::agreement(&arguments),
         Command::Report(arguments) => report::merged(&arguments),
         Command::Child(arguments) => child::run(&arguments),
     };

@@ -62,11 +62,15 @@ pub(crate) enum Workload {
     Ratio,
     /// Cache hits in a far tier
     Far,
+    /// Compare-and-sets, a key for each writer
+    Swap,
+    /// Reads of the newest version
+    Head,
 }
 
 impl Workload {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Store,
         Self::Load,
         Self::Enumerate,
@@ -77,13 +81,22 @@ impl Workload {
         Self::Hit,
         Self::Ratio,
         Self::Far,
+        Self::Swap,
+        Self::Head,
     ];
 
-    /// Those of the cache; all others are of the spool.
+    /// Those of the cache.
     pub(crate) const CACHE: [Self; 3] = [Self::Hit, Self::Ratio, Self::Far];
+    /// Those of consensus; all others are of the spool.
+    const CONSENSUS: [Self; 2] = [Self::Swap, Self::Head];
 
     fn spool() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|workload| !Self::CACHE.contains(workload)).collect()
+        Self::ALL
+            .into_iter()
+            .filter(|workload| {
+                !Self::CACHE.contains(workload) && !Self::CONSENSUS.contains(workload)
+            })
+            .collect()
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -98,6 +111,8 @@ impl Workload {
             Self::Hit => "hit",
             Self::Ratio => "ratio",
             Self::Far => "far",
+            Self::Swap => "swap",
+            Self::Head => "head",
         }
     }
 }
@@ -116,6 +131,8 @@ impl Workload {
             Self::Hit => "Hits in memory, Zipf 0.99",
             Self::Ratio => "Hit ratio of a memory that is too small",
             Self::Far => "Hits in Redis, copied into memory",
+            Self::Swap => "Compare-and-set, a key for each writer",
+            Self::Head => "Reads of the newest version",
         }
     }
 
@@ -161,6 +178,11 @@ impl Plan {
             plan.cell = Duration::from_millis(millis.max(1));
         }
         plan
+    }
+
+    /// One without any workload, for runs that have an extent of their own.
+    pub(crate) fn bare() -> Self {
+        Self { workloads: Vec::new(), ..Self::full() }
     }
 
     fn full() -> Self {
@@ -256,7 +278,11 @@ impl Plan {
                 Workload::Memory => {
                     rate(self.index_entries.iter().max().copied().unwrap_or_default(), 500_000)
                 }
-                Workload::Hit | Workload::Ratio | Workload::Far => Duration::ZERO,
+                Workload::Hit
+                | Workload::Ratio
+                | Workload::Far
+                | Workload::Swap
+                | Workload::Head => Duration::ZERO,
                 Workload::Calm => {
                     self.each_round(2 * (self.cell + AROUND) + rate(self.garbage_bytes, 300 << 20))
                 }

@@ -135,7 +135,9 @@ impl Kind {
                     | Self::Files
             ),
             Workload::Open | Workload::Memory | Workload::Calm => self == Self::Larder,
-            Workload::Hit | Workload::Ratio | Workload::Far => false,
+            Workload::Hit | Workload::Ratio | Workload::Far | Workload::Swap | Workload::Head => {
+                false
+            }
         }
     }
 

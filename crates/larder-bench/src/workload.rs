@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod calm;
+pub(crate) mod consensus;
 mod enumerate;
 mod far;
 mod filled;
@@ -16,7 +17,7 @@ pub(crate) use self::far::BARE_CLIENT;
 pub(crate) use self::ratio::BEHIND;
 use std::time::Duration;
 
-use crate::args::{CacheArgs, SpoolArgs};
+use crate::args::{CacheArgs, ConsensusArgs, SpoolArgs};
 use crate::bench::{Bench, say};
 use crate::error::Result;
 use crate::plan::{Plan, Workload};
@@ -58,6 +59,20 @@ pub(crate) fn cache(arguments: &CacheArgs) -> Result<()> {
     report::show(&results, arguments.markdown.as_deref())
 }
 
+/// Runs the cells of consensus and reports them.
+pub(crate) fn agreement(arguments: &ConsensusArgs) -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut bench = Bench::new(&arguments.dir, Plan::bare())?;
+    let mut results = Results::here(bench.dir());
+    runtime.block_on(consensus::run(arguments, &mut bench))?;
+    results.rows.append(&mut bench.rows);
+    if let Some(path) = &arguments.json {
+        results.write(path)?;
+    }
+    report::show(&results, arguments.markdown.as_deref())
+}
+
 /// How many rounds, and how long each cell is measured in each.
 fn cache_extent(arguments: &CacheArgs) -> (usize, Duration) {
     if arguments.smoke {
@@ -86,6 +101,9 @@ async fn run(bench: &mut Bench, workload: Workload) -> Result<()> {
         Workload::Calm => calm::run(bench).await,
         Workload::Hit | Workload::Ratio | Workload::Far => {
             Err(format!("{} is measured by larder-bench cache", workload.as_str()).into())
+        }
+        Workload::Swap | Workload::Head => {
+            Err(format!("{} is measured by larder-bench consensus", workload.as_str()).into())
         }
     }
 }

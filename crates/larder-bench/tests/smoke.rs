@@ -101,3 +101,22 @@ fn every_cell_of_the_cache_runs_and_is_reported() {
     }
     assert!(printed.contains("| larder "), "{printed}");
 }
+
+#[test]
+fn every_cell_of_consensus_runs_and_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("all.json");
+    let folder = dir.path().to_str().unwrap();
+    // Without the servers it fails, and says how to install them.
+    let printed =
+        bench(&["consensus", "--smoke", "--dir", folder, "--json", json.to_str().unwrap()]);
+    let results: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let rows = results["rows"].as_array().unwrap();
+    let count = |workload: &str| rows.iter().filter(|row| row["workload"] == workload).count();
+    // Seven subjects and four numbers of writers; heads of those that have some, but for one.
+    assert_eq!((count("swap"), count("head")), (7 * 4, 5));
+    for row in rows {
+        assert!(row["figures"]["ops_per_s"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert!(printed.contains("| larder, etcd "), "{printed}");
+}

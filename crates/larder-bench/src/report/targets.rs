@@ -3,6 +3,9 @@
 use super::table::{aligned, median, number, ratio};
 use crate::near;
 use crate::row::Row;
+use crate::workload::consensus::{
+    BARE_TXN, ETCD, LOG, POSTGRES, READ_COMMITTED, SERIALIZABLE, SYNC_STORE,
+};
 
 /// How many times a figure of `to` that of `subject` is to be, in one cell and round.
 struct Target {
@@ -56,7 +59,24 @@ const ALL: &[Target] = &[
         to: "",
         bound: Bound::AtMost(1.0),
     },
+    agreed("swap", &["512 B x 256"], POSTGRES, SERIALIZABLE, 5.0),
+    agreed("swap", &["512 B x 256"], POSTGRES, READ_COMMITTED, 5.0),
+    agreed("swap", &["512 B x 256"], ETCD, BARE_TXN, 4.0),
+    agreed("swap", &["512 B x 1"], POSTGRES, READ_COMMITTED, 0.95),
+    agreed("swap", &["512 B x 1"], ETCD, BARE_TXN, 0.95),
+    agreed("swap", &["512 B x 256"], LOG, SYNC_STORE, 0.5),
+    agreed("head", &["512 B x 64"], POSTGRES, READ_COMMITTED, 4.0),
 ];
+
+const fn agreed(
+    workload: &'static str,
+    cells: &'static [&'static str],
+    subject: &'static str,
+    to: &'static str,
+    at_least: f64,
+) -> Target {
+    Target { workload, cells, figure: "ops_per_s", subject, to, bound: Bound::AtLeast(at_least) }
+}
 
 const fn hit(subject: &'static str, to: &'static str, bound: Bound) -> Target {
     let cells = &["10,000 keys x 1", "10,000 keys x 2", "1,000,000 keys x 1", "1,000,000 keys x 2"];
