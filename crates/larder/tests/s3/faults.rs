@@ -164,6 +164,24 @@ pub(crate) async fn a_late_put_does_not_break_the_chain() {
     assert_eq!(store.head("k").await.unwrap().unwrap(), version(6, "six"));
 }
 
+/// It was sent twice, and the first one comes before the second.
+pub(crate) async fn a_late_put_that_comes_first_is_recognised() {
+    let (server, store) = opened("timeout=30s").await;
+    let faults = server.failed();
+    server.next_put(S3Fault::Late);
+    server.next_put(S3Fault::Hangs);
+    let overtaking = async {
+        while server.failed() < faults + 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(server.let_late_ones_come().await, [200]);
+        server.calm();
+    };
+    let (mine, ()) = tokio::join!(cas(&store, Some(1), 2, "two"), overtaking);
+    assert_eq!(mine.unwrap(), CaSResult::Committed);
+    assert_eq!(versions(&store).await, [version(1, "one"), version(2, "two")]);
+}
+
 pub(crate) async fn a_late_first_put_makes_nothing_again_that_was_truncated() {
     let server = S3Server::start().unwrap();
     let store = store(&server, "timeout=10s").await;

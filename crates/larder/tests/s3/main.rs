@@ -54,6 +54,7 @@ const TESTS: &[(&str, Run)] = tests! {
         what_is_settled_by_no_time_is_unknown_or_not_as_the_case_may_be,
         a_request_that_hangs_leaves_time_to_find_out,
         a_late_put_does_not_break_the_chain,
+        a_late_put_that_comes_first_is_recognised,
         a_late_first_put_makes_nothing_again_that_was_truncated,
         a_lost_truncation_is_counted_once,
         a_put_that_others_have_built_upon_is_found,

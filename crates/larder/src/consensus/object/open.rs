@@ -38,19 +38,20 @@ pub(super) async fn store(endpoint: Endpoint, limit: Duration) -> Result<Store, 
 pub(super) async fn check(store: &Store) -> Result<(), OpenError> {
     let until = SystemClock.instant() + OPEN_MAX;
     let mut pause = Pause::new();
-    for turn in 1.. {
+    let mut tries = 0;
+    loop {
+        tries += 1;
         match try_once(store, until).await {
             Ok(()) => return Ok(()),
             Err(Refused::Open(error)) => return Err(error),
             Err(Refused::Trouble(trouble)) => {
-                let passes = trouble.retry() == Retry::Later && turn < TRIES;
+                let passes = trouble.retry() == Retry::Later && tries < TRIES;
                 if !passes || !pause.take(until).await {
                     return Err(unavailable(store.place(), trouble));
                 }
             }
         }
     }
-    Ok(())
 }
 
 /// Why a store was not opened.
