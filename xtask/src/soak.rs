@@ -1,4 +1,5 @@
-//! The long suites: crash schedules by the million, daemons killed by the thousand, fuzzing.
+//! The long suites: crash schedules by the million, daemons killed by the thousand, histories under faults,
+//! fuzzing.
 
 use crate::command::{exists, run};
 use crate::suite::timed;
@@ -54,6 +55,11 @@ pub(crate) fn soak(words: &[&str]) -> Result<(), String> {
     timed("kill -9", || {
         let only = ["test", "--release", "-p", "larder-cli", "--locked", "--test", "kill_9"];
         run("cargo", &only, &[("LARDER_KILLS", "1000")])
+    })?;
+    timed("histories of consensus in S3", || {
+        let test = ["test", "--release", "-p", "larder", "--features", "s3", "--locked"];
+        let only = ["--test", "s3", "--", "histories::"];
+        run("cargo", &[&test[..], &only[..]].concat(), &[("LARDER_S3_HISTORIES", "1000")])
     })
 }
 
