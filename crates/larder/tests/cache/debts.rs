@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder::cache::{Tiered, TieredBuilder};
 use larder::compose::{DisabledOffload, RaceLoserPolicy, RaceWritePolicy};
-use larder_core::{Condition, LayerState, ManualClock, Tier};
+use larder_core::{CacheValue, Clock as _, Condition, LayerState, ManualClock, Tier, Version};
 
 use crate::scripted::{Op, Scripted, When, data, key, text, version};
 
@@ -260,4 +260,85 @@ async fn a_write_during_a_payment_wins() {
     settled(&tiered).await;
     assert_eq!(l2.stored("k"), Some(text("newest").with_version(version(3))));
     assert_eq!(data(&*tiered, "k").await, Some(Bytes::from("newest")));
+}
+
+/// What a process that writes at this moment puts.
+fn written_at(clock: &ManualClock, value: &'static str) -> CacheValue<Bytes> {
+    text(value).with_version(Version::from_parts(clock.now().as_millis() << 16, 2))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remove_that_is_paid_takes_what_is_older_and_not_what_was_written_since() {
+    let (clock, _, l2, builder) = two();
+    let tiered = builder.build();
+    let keys = ["old", "plain", "since", "conditional", "future"];
+    let absurd = clock.now().saturating_add(Duration::from_hours(2)).as_millis() << 16;
+    l2.plant("old", written_at(&clock, "old")).await;
+    l2.plant("plain", text("without a version")).await;
+    l2.plant("future", text("old").with_version(Version::from_parts(absurd, 2))).await;
+    l2.fail(Op::Remove);
+    for k in keys {
+        let condition = if k == "conditional" { newer(5) } else { Condition::Always };
+        tiered.remove(key(k), condition).await.unwrap();
+    }
+    clock.advance(Duration::from_mins(2));
+    let since = written_at(&clock, "since");
+    l2.plant("since", since.clone()).await;
+    l2.plant("conditional", text("newer").with_version(version(6))).await;
+    l2.recover();
+    settled(&tiered).await;
+    for k in ["old", "plain", "future"] {
+        assert_eq!(l2.stored(k), None, "{k}");
+    }
+    assert_eq!(l2.stored("since"), Some(since));
+    assert_eq!(l2.stored("conditional"), Some(text("newer").with_version(version(6))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_value_does_not_return_when_a_write_after_it_is_missed_too() {
+    let (_, _, l2, builder) = two();
+    let tiered = builder.build();
+    // Its writer's clock was ahead.
+    tiered.write(key("k"), text("old").with_version(version(9)), newer(9)).await.unwrap();
+    l2.fail(Op::Remove);
+    l2.fail(Op::Write);
+    tiered.remove(key("k"), Condition::Always).await.unwrap();
+    let new = text("new").with_version(version(3));
+    assert!(tiered.write(key("k"), new.clone(), newer(3)).await.unwrap().applied);
+    l2.recover();
+    settled(&tiered).await;
+    assert_eq!(l2.stored("k"), Some(new));
+    assert_eq!(data(&tiered, "k").await, Some(Bytes::from("new")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_to_a_layer_that_owes_spares_what_another_process_has_written_since() {
+    let (_, _, l2, builder) = two();
+    // Nobody pays: the write comes first.
+    let tiered = builder.offload(DisabledOffload::new()).build();
+    l2.fail(Op::Write);
+    tiered.write(key("k"), text("mine").with_version(version(5)), newer(5)).await.unwrap();
+    l2.recover();
+    let theirs = text("theirs").with_version(version(9));
+    l2.plant("k", theirs.clone()).await;
+    let late = text("late").with_version(version(7));
+    assert!(!tiered.write(key("k"), late, newer(7)).await.unwrap().applied);
+    assert_eq!(l2.stored("k"), Some(theirs));
+    let last = text("last").with_version(version(11));
+    assert!(tiered.write(key("k"), last.clone(), newer(11)).await.unwrap().applied);
+    assert_eq!(l2.stored("k"), Some(last));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_near_layer_that_took_an_older_write_than_the_far_one_has_gives_it_up() {
+    let (_, l1, l2, builder) = two();
+    let tiered = builder.build();
+    let theirs = text("theirs").with_version(version(9));
+    l2.plant("k", theirs.clone()).await;
+    let mine = text("mine").with_version(version(5));
+    assert!(!tiered.write(key("k"), mine, newer(5)).await.unwrap().applied);
+    assert_eq!(l1.stored("k").unwrap().data, Bytes::from("mine"));
+    settled(&tiered).await;
+    assert_eq!(l1.stored("k"), None);
+    assert_eq!(data(&tiered, "k").await, Some(Bytes::from("theirs")));
 }

@@ -8,8 +8,9 @@ use larder_core::{
     KeyRef, Tier, WriteStatus,
 };
 
+use super::debts::Loss;
 use super::layer::{Answer, Change, Layer, Ticket};
-use super::write::{conclude, done, missed, states};
+use super::write::{conclude, done, states};
 use super::{Tiered, failure};
 use crate::compose::{CompositionWritePolicy, LayerCall, LayerOutcome, remove_both};
 
@@ -169,10 +170,12 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
             _ => return self.put_each(entries, condition).await,
         };
         self.settle::<V>().await;
+        let now = self.clock.now();
         let batch: Batch<V> = entries
             .into_iter()
             .map(|(key, value)| {
-                (self.ticket(key.as_ref(), missed(&value, condition)), Change::Write(value))
+                let loss = Loss::of_write(&value, condition, now);
+                (self.ticket(key.as_ref(), loss), Change::Write(value))
             })
             .collect();
         let l1 = BatchCall { layer: &self.l1, batch: &batch, condition };
@@ -205,8 +208,9 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
             _ => return self.drop_each(keys, condition).await,
         };
         self.settle::<V>().await;
+        let loss = Loss::of_remove(condition, self.clock.now());
         let batch: Batch<V> =
-            keys.iter().map(|key| (self.ticket(*key, None), Change::Remove)).collect();
+            keys.iter().map(|key| (self.ticket(*key, loss), Change::Remove)).collect();
         let outcome = remove_both(
             &self.write,
             self.write_request(first),

@@ -64,40 +64,13 @@ struct State {
     dropped: u64,
 }
 
-/// What a layer has missed of one key.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Debt {
-    /// The number of the call that made the debt.
-    number: u64,
-    /// What a conditional write would have left there.
-    pub(super) missed: Option<Missed>,
-    /// What the layer was asked for.
-    pub(super) due: Due,
-}
-
-/// What pays a debt, at least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
-    /// The key has to go from what is private.
-    Forget,
-    /// The key has to go.
-    Remove,
-}
-
-/// A value that a layer should hold by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Missed {
-    pub(super) version: Version,
-    pub(super) expire: Option<Timestamp>,
-}
-
 /// What a layer that owes a key means for a write that is conditional on a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owed {
     /// Nothing: the layer decides by what it holds.
     Nothing,
-    /// The layer counts as not holding the key: the write goes through.
-    Free,
+    /// What the layer holds decides only if it is not older than this; `None`: not at all.
+    Void(Option<Version>),
     /// The layer has missed a version that is not older: the write comes too late.
     Newer,
 }
@@ -108,6 +81,10 @@ struct Whole {
     clear_from: Instant,
     due: Due,
 }
+
+mod debt;
+
+pub(super) use debt::{Debt, Due, Loss, Missed, latest};
 
 const WHOLE: usize = usize::MAX;
 
@@ -198,25 +175,24 @@ impl Debts {
         };
         match self.count.load(Ordering::SeqCst) {
             0 => Owed::Nothing,
-            WHOLE => Owed::Free,
+            WHOLE => Owed::Void(None),
             _ => match self.lock().owed.get(key.as_str()) {
                 None => Owed::Nothing,
-                Some(debt) if debt.missed.is_some_and(holds) => Owed::Newer,
-                Some(_) => Owed::Free,
+                Some(debt) if debt.loss.missed.is_some_and(holds) => Owed::Newer,
+                Some(debt) => Owed::Void(debt.loss.bound()),
             },
         }
     }
 
-    /// Notes that the call with this number has not, or maybe not, reached the layer; `missed` is
-    /// what a conditional write would have left there.
+    /// Notes that the call with this number has not, or maybe not, reached the layer.
     pub(super) fn owe(
         &self,
         key: KeyRef<'_>,
         number: u64,
-        missed: Option<Missed>,
+        loss: Loss,
         now: impl FnOnce() -> Instant,
     ) {
-        self.note(key, Debt { number, missed, due: Due::Remove }, now);
+        self.note(key, Debt { number, loss, due: Due::Remove }, now);
     }
 
     /// Notes that the layer may still have a private copy of the key.
@@ -226,7 +202,7 @@ impl Debts {
         number: u64,
         now: impl FnOnce() -> Instant,
     ) {
-        self.note(key, Debt { number, missed: None, due: Due::Forget }, now);
+        self.note(key, Debt { number, loss: Loss::default(), due: Due::Forget }, now);
     }
 
     fn note(&self, key: KeyRef<'_>, new: Debt, now: impl FnOnce() -> Instant) {
@@ -331,96 +307,5 @@ impl Debts {
     }
 }
 
-impl Debt {
-    /// This debt and a new one of the same key.
-    fn joined(self, new: Self) -> Self {
-        let due = self.due.max(new.due);
-        match (self.missed, new.missed) {
-            // By version: the later call may be the one with the older value.
-            (Some(held), Some(missed)) => {
-                let missed = Some(held.max(missed));
-                Self { number: self.number.max(new.number), missed, due }
-            }
-            _ if self.number > new.number => Self { due, ..self },
-            // What was owed before it is owed still.
-            _ if new.due == Due::Forget => Self { number: new.number, ..self },
-            _ => new,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use larder_core::{Clock as _, ManualClock};
-
-    use super::*;
-
-    fn debts() -> Debts {
-        Debts::new("test", CompositionLayer::L2, Arc::default(), Arc::default())
-    }
-
-    fn key(text: &str) -> KeyRef<'_> {
-        KeyRef::new(text).unwrap()
-    }
-
-    #[test]
-    fn a_debt_is_paid_by_its_own_or_a_later_call_only() {
-        let clock = ManualClock::default();
-        let debts = debts();
-        debts.owe(key("k"), 5, None, || clock.instant());
-        debts.pay(key("k"), 4);
-        assert!(debts.owes(key("k")) && !debts.owes(key("other")));
-        debts.pay(key("k"), 5);
-        assert!(!debts.owes(key("k")));
-    }
-
-    #[test]
-    fn at_the_bound_the_whole_layer_counts_as_empty_until_it_was_cleared() {
-        let clock = ManualClock::default();
-        let debts = debts();
-        for n in 0..=Debts::KEYS_MAX {
-            debts.owe(key(&format!("k{n}")), 1, None, || clock.instant());
-        }
-        assert!(debts.owes(key("never seen")));
-        debts.pay(key("k1"), 9);
-        assert!(debts.owes(key("k1")));
-        assert_eq!(debts.wants_clear(|| clock.instant()), Some(Due::Remove));
-        assert_eq!(debts.wants_clear(|| clock.instant()), None, "a pause between two attempts");
-        clock.advance(Duration::from_secs(1));
-        assert!(debts.wants_clear(|| clock.instant()).is_some());
-        debts.pay_all(10);
-        assert!(!debts.owes(key("k1")) && debts.wants_clear(|| clock.instant()).is_none());
-    }
-
-    #[test]
-    fn a_debt_of_a_version_lets_only_newer_versions_through() {
-        let clock = ManualClock::default();
-        let debts = debts();
-        let version = |reading| Version::from_parts(reading, 1);
-        let missed = |reading| Some(Missed { version: version(reading), expire: None });
-        let owed = |reading| debts.owed(key("k"), version(reading), clock.now());
-        assert_eq!(owed(1), Owed::Nothing);
-        debts.owe(key("k"), 1, missed(9), || clock.instant());
-        debts.owe(key("k"), 2, missed(5), || clock.instant());
-        assert_eq!(owed(8), Owed::Newer);
-        assert_eq!(owed(9), Owed::Newer);
-        assert_eq!(owed(10), Owed::Free);
-        // A later remove takes no part in versions.
-        debts.owe(key("k"), 3, None, || clock.instant());
-        assert_eq!(owed(1), Owed::Free);
-        // What would be gone by now holds nobody back.
-        let over = Missed { version: version(9), expire: Some(clock.now()) };
-        debts.owe(key("k"), 4, Some(over), || clock.instant());
-        assert_eq!(owed(1), Owed::Free);
-    }
-
-    #[test]
-    fn a_debt_made_during_a_clear_outlives_it() {
-        let clock = ManualClock::default();
-        let debts = debts();
-        debts.owe(key("old"), 1, None, || clock.instant());
-        debts.owe(key("new"), 3, None, || clock.instant());
-        debts.pay_all(2);
-        assert!(!debts.owes(key("old")) && debts.owes(key("new")));
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use larder_core::{
 };
 use tokio::sync::MutexGuard;
 
-use super::debts::{Debts, Missed, Owed};
+use super::debts::{Debts, Loss, Owed};
 use super::order::{Landed, Order, Pass};
 use super::tally::LayerTally;
 use crate::compose::{CompositionLayer, LayerCall};
@@ -181,8 +181,8 @@ impl Answer {
 #[derive(Debug)]
 pub(super) struct Ticket {
     pass: Pass,
-    /// What a conditional write would leave behind.
-    missed: Option<Missed>,
+    /// What a layer lacks that does not make it.
+    loss: Loss,
     clock: SharedClock,
     l1: Fate,
     l2: Fate,
@@ -214,14 +214,14 @@ impl Ticket {
     pub(super) fn new(
         order: &Arc<Order>,
         key: KeyRef<'_>,
-        missed: Option<Missed>,
+        loss: Loss,
         clock: &SharedClock,
         [l1, l2]: [&Arc<Debts>; 2],
     ) -> Arc<Self> {
         let fate =
             |debts: &Arc<Debts>| Fate { state: AtomicU8::new(UNTOUCHED), debts: Arc::clone(debts) };
         let clock = Arc::clone(clock);
-        Arc::new(Self { pass: order.begin(key), missed, clock, l1: fate(l1), l2: fate(l2) })
+        Arc::new(Self { pass: order.begin(key), loss, clock, l1: fate(l1), l2: fate(l2) })
     }
 
     /// Makes the change in `layer`, unless a later one was there first.
@@ -282,7 +282,8 @@ impl Ticket {
             Condition::IfNewerThan(version) => {
                 match fate.debts.owed(key, version, self.clock.now()) {
                     Owed::Nothing => condition,
-                    Owed::Free => Condition::Always,
+                    Owed::Void(Some(void)) => Condition::IfNewerThan(version.max(void)),
+                    Owed::Void(None) => Condition::Always,
                     Owed::Newer => {
                         fate.set(STAYS_OUT);
                         return Err(Answer::Owing);
@@ -334,8 +335,17 @@ impl Ticket {
 
     /// Notes that `layer` does not hold what the other one does.
     pub(super) fn owe(&self, layer: CompositionLayer) {
+        self.owe_for(layer, self.loss);
+    }
+
+    /// Notes that `layer` has made a change that it should not have made.
+    pub(super) fn owe_undoing(&self, layer: CompositionLayer) {
+        self.owe_for(layer, self.loss.with_the_change());
+    }
+
+    fn owe_for(&self, layer: CompositionLayer, loss: Loss) {
         let now = || self.clock.instant();
-        self.fate(layer).debts.owe(self.pass.key(), self.pass.number(), self.missed, now);
+        self.fate(layer).debts.owe(self.pass.key(), self.pass.number(), loss, now);
     }
 
     /// Lets `layer` count as not holding the key until its call in the background has ended well.

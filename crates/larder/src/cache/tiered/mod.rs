@@ -26,12 +26,12 @@ mod write;
 
 pub use builder::TieredBuilder;
 pub use debts::DebtStats;
-use debts::{Due, Missed};
+use debts::{Due, Loss};
 use layer::{Answer, Change, ChangeCall, Known, Layer, ReadCall, Ticket};
 use order::{Order, Token};
 use payer::{Attendance, Desk, Payer};
 use repairs::Repairs;
-use write::{conclude, done, missed, states};
+use write::{conclude, done, states};
 
 use crate::compose::{
     AnyOffload, CompositionError, CompositionLayer, CompositionReadPolicy, CompositionWritePolicy,
@@ -151,7 +151,7 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         W: CompositionWritePolicy,
     {
         self.settle::<V>().await;
-        let ticket = self.ticket(key, None);
+        let ticket = self.ticket(key, Loss::of_remove(condition, self.clock.now()));
         let outcome = remove_both(
             &self.write,
             self.write_request(&key),
@@ -162,9 +162,9 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         Ok(Outcome { l1: deleted(outcome.l1), l2: deleted(outcome.l2) })
     }
 
-    /// A change of `key`; `missed` is what a conditional write would leave there.
-    fn ticket(&self, key: KeyRef<'_>, missed: Option<Missed>) -> Arc<Ticket> {
-        Ticket::new(&self.order, key, missed, &self.clock, [&self.l1.debts, &self.l2.debts])
+    /// A change of `key`; `loss` is what a layer lacks that does not make it.
+    fn ticket(&self, key: KeyRef<'_>, loss: Loss) -> Arc<Ticket> {
+        Ticket::new(&self.order, key, loss, &self.clock, [&self.l1.debts, &self.l2.debts])
     }
 
     fn write_request<'a, 'k>(
@@ -357,7 +357,8 @@ where
     ) -> Result<WriteStatus, CacheError> {
         self.supports::<V>(condition)?;
         self.settle::<V>().await;
-        let ticket = self.ticket(key, missed(&value, condition));
+        let loss = Loss::of_write(&value, condition, self.clock.now());
+        let ticket = self.ticket(key, loss);
         let change = Change::Write(value);
         let l1 = ChangeCall { layer: &self.l1, ticket: &ticket, change: change.clone(), condition };
         let l2 = ChangeCall { layer: &self.l2, ticket: &ticket, change, condition };
@@ -406,6 +407,7 @@ where
         self.settle::<V>().await;
         self.order.void_reads().await;
         let (writing, number) = (self.order.writing(), self.order.number());
+        let everything = Loss::everything(self.clock.now());
         let (l1, l2) = join(self.l1.tier.clear(), self.l2.tier.clear()).await;
         for (debts, cleared) in [(&self.l1.debts, &l1), (&self.l2.debts, &l2)] {
             match cleared {
@@ -414,7 +416,7 @@ where
             }
             // Whatever lands late of them began before this clear.
             for key in &writing {
-                debts.owe(key.as_ref(), number, None, || self.clock.instant());
+                debts.owe(key.as_ref(), number, everything, || self.clock.instant());
             }
         }
         self.order.void_reads().await;

@@ -12,12 +12,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use larder_core::clock::random_u64;
-use larder_core::{CacheError, CacheValue, Condition, KeyRef, SharedClock, Tier};
+use larder_core::{CacheError, CacheValue, Condition, DeleteStatus, KeyRef, SharedClock, Tier};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::debts::{Debt, Due};
+use super::debts::{Debt, Due, Loss, latest};
 use super::layer::Layer;
 use super::order::Order;
 use crate::compose::{AnyOffload, Offload, OffloadKey};
@@ -230,17 +230,41 @@ impl Desk {
         let Some(debt) = layer.debts.of(key) else { return Ok(()) };
         match self.means(layer, other, key, debt).await {
             Means::Forget => layer.tier.forget(key, Condition::Always).await?,
-            Means::Remove(condition) => layer.tier.remove(key, condition).await.map(drop)?,
+            Means::Remove(condition) => self.remove(layer, key, condition).await?,
             Means::Write(value, condition) => {
                 let value = layer.capped(value, &self.clock);
                 if !layer.tier.write(key, value, condition).await?.applied {
                     // It has something as new or newer, which the other one must not hide.
-                    let now = || self.clock.instant();
-                    other.debts.owe(key, landing.number(), None, now);
+                    let older = Loss::everything(self.clock.now());
+                    other.debts.owe(key, landing.number(), older, || self.clock.instant());
                 }
             }
         }
         layer.debts.pay(key, landing.number());
+        Ok(())
+    }
+
+    /// Removes what is older than the condition says, and what nobody can have written yet.
+    async fn remove<V, L>(
+        &self,
+        layer: &Layer<L>,
+        key: KeyRef<'_>,
+        condition: Condition,
+    ) -> Result<(), CacheError>
+    where
+        V: Clone + Send + Sync + 'static,
+        L: Tier<V>,
+    {
+        let removed = layer.tier.remove(key, condition).await?;
+        if removed != DeleteStatus::Missing || condition == Condition::Always {
+            return Ok(());
+        }
+        // A clock that is far ahead, or was: nobody knows when that was written.
+        let stored = layer.tier.read(key).await?.and_then(|found| found.value.version);
+        let ahead = stored.filter(|version| *version > latest(self.clock.now()));
+        if ahead.is_some() && layer.tier.conditions().if_version_is {
+            layer.tier.remove(key, Condition::IfVersionIs(ahead)).await?;
+        }
         Ok(())
     }
 
@@ -257,13 +281,14 @@ impl Desk {
         A: Tier<V>,
         B: Tier<V>,
     {
-        let missed = match (debt.due, debt.missed) {
+        let bound = match (debt.due, debt.loss.bound()) {
             (Due::Forget, _) => return Means::Forget,
-            (Due::Remove, Some(missed)) if layer.tier.conditions().if_newer_than => missed,
+            (Due::Remove, Some(bound)) if layer.tier.conditions().if_newer_than => bound,
             // What is there may be of any age.
             (Due::Remove, _) => return Means::Remove(Condition::Always),
         };
-        let gone = Means::Remove(Condition::IfNewerThan(missed.version));
+        let gone = Means::Remove(Condition::IfNewerThan(bound));
+        let Some(missed) = debt.loss.missed else { return gone };
         // The near layer is filled by whoever reads the key.
         if layer.fills_itself() || other.debts.owes(key) {
             return gone;
@@ -271,7 +296,7 @@ impl Desk {
         match other.tier.read(key).await {
             Ok(Some(found)) => match found.value.version {
                 Some(version) if version >= missed.version => {
-                    Means::Write(found.value, Condition::IfNewerThan(version))
+                    Means::Write(found.value, Condition::IfNewerThan(version.max(bound)))
                 }
                 _ => gone,
             },

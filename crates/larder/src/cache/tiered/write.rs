@@ -1,8 +1,7 @@
 //! What a write of one key and a write of many have in common: both layers, and one verdict a key.
 
-use larder_core::{CacheError, CacheValue, Condition, KeyRef, LayerState, WriteStatus};
+use larder_core::{CacheError, Condition, KeyRef, LayerState, WriteStatus};
 
-use super::debts::Missed;
 use super::layer::{Answer, Ticket};
 use super::{Tiered, failure};
 use crate::compose::{
@@ -28,13 +27,6 @@ impl<L1, L2, R, W: CompositionWritePolicy> Tiered<L1, L2, R, W> {
         };
         outcome.map_err(|error| failure("write", error))
     }
-}
-
-/// What a layer misses that does not make this write; only a version tells it from older ones.
-pub(super) fn missed<V>(value: &CacheValue<V>, condition: Condition) -> Option<Missed> {
-    let by_version = matches!(condition, Condition::IfNewerThan(_));
-    let version = value.version.filter(|_| by_version)?;
-    Some(Missed { version, expire: value.expire })
 }
 
 /// What a layer has answered, if it has.
@@ -83,7 +75,7 @@ fn reconcile(ticket: &Ticket, condition: Condition, l1: Answer, l2: Answer) -> b
     }
     if matches!(condition, Condition::IfNewerThan(_)) {
         // The other layer has a newer value, which this one must not hide.
-        ticket.owe(if l1.applied() { L1 } else { L2 });
+        ticket.owe_undoing(if l1.applied() { L1 } else { L2 });
         return false;
     }
     if !l1.applied() {

@@ -1,6 +1,8 @@
 use bytes::Bytes;
 use larder_core::{ManualClock, Now, Version};
 
+use super::super::debts::Missed;
+
 use super::*;
 use crate::cache::MemoryCache;
 
@@ -19,8 +21,8 @@ fn write(value: &[u8]) -> Change<Bytes> {
     Change::Write(CacheValue::new(Bytes::copy_from_slice(value)))
 }
 
-fn at(version: Version) -> Missed {
-    Missed { version, expire: None }
+fn at(version: Version) -> Loss {
+    Loss { missed: Some(Missed { version, expire: None }), void: None }
 }
 
 impl Bench {
@@ -38,11 +40,11 @@ impl Bench {
     }
 
     fn ticket(&self) -> Arc<Ticket> {
-        self.ticket_of(None)
+        self.ticket_of(Loss::everything(self.clock.now()))
     }
 
-    fn ticket_of(&self, missed: Option<Missed>) -> Arc<Ticket> {
-        Ticket::new(&self.order, key(), missed, &self.clock, [&self.l1, &self.l2.debts])
+    fn ticket_of(&self, loss: Loss) -> Arc<Ticket> {
+        Ticket::new(&self.order, key(), loss, &self.clock, [&self.l1, &self.l2.debts])
     }
 
     async fn land(&self, ticket: &Ticket, change: Change<Bytes>) -> Result<Answer, CacheError> {
@@ -78,7 +80,7 @@ async fn a_change_that_was_overtaken_does_not_land_and_pays_its_debt() {
 async fn a_write_that_a_remove_has_overtaken_does_not_land() {
     let bench = Bench::new();
     let version = Version::from_parts(9, 1);
-    let (first, second) = (bench.ticket_of(Some(at(version))), bench.ticket());
+    let (first, second) = (bench.ticket_of(at(version)), bench.ticket());
     bench.land(&second, Change::Remove).await.unwrap();
     let value = CacheValue::new(Bytes::from("old")).with_version(version);
     let condition = Condition::IfNewerThan(version);
@@ -120,11 +122,11 @@ async fn a_layer_that_missed_a_version_takes_no_older_one() {
     let bench = Bench::new();
     let [old, missed, new] = [3, 5, 7].map(|reading| Version::from_parts(reading, 1));
     let land = async |version: Version, value: &[u8]| {
-        let ticket = bench.ticket_of(Some(at(version)));
+        let ticket = bench.ticket_of(at(version));
         let value = CacheValue::new(Bytes::copy_from_slice(value)).with_version(version);
         ticket.land(&bench.l2, Change::Write(value), Condition::IfNewerThan(version)).await.unwrap()
     };
-    bench.ticket_of(Some(at(missed))).owe(CompositionLayer::L2);
+    bench.ticket_of(at(missed)).owe(CompositionLayer::L2);
     assert_eq!(land(old, b"old").await, Answer::Owing);
     assert!(bench.owes() && bench.stored().is_none());
     assert_eq!(land(new, b"new").await, Answer::Written(WriteStatus::WRITTEN));
