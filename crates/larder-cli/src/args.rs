@@ -330,7 +330,7 @@ pub(crate) struct CheckArgs {
     pub(crate) uri: String,
     /// The contract whose promises are tried
     #[arg(long)]
-    pub(crate) contract: ContractName,
+    pub(crate) contract: CheckedContract,
     /// Repeats the random choices of an earlier run
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -362,6 +362,15 @@ pub(crate) struct BenchArgs {
     /// Also measure plain appends with fdatasync, one batch of all workers at a time
     #[arg(long)]
     pub(crate) baseline: bool,
+}
+
+/// The contracts that have laws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckedContract {
+    Cache,
+    Spool,
+    Consensus,
+    Bus,
 }
 
 /// The three contracts.

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use larder::cache::LedgerError;
 use larder::error::chain;
 use larder::{
-    AddressError, CacheError, ConsensusError, Determinate, Effect, Failure, KeyError, OpenError,
-    Retry, SpoolError,
+    AddressError, BusError, CacheError, ConsensusError, Determinate, Effect, Failure, KeyError,
+    OpenError, Retry, SpoolError,
 };
 
 use crate::stores::shown;
@@ -173,6 +174,15 @@ impl From<SpoolError> for Exit {
     }
 }
 
+impl From<LedgerError> for Exit {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Spool(error) => Self::from(error),
+            error => Self::failed(chain(&error)),
+        }
+    }
+}
+
 impl From<ConsensusError> for Exit {
     fn from(error: ConsensusError) -> Self {
         let code = match &error {
@@ -184,6 +194,12 @@ impl From<ConsensusError> for Exit {
             _ => Code::Failed,
         };
         Self::of(code, &error)
+    }
+}
+
+impl From<BusError> for Exit {
+    fn from(error: BusError) -> Self {
+        Self::of(of_retry(error.retry()), &error)
     }
 }
 

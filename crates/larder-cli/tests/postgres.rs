@@ -21,6 +21,7 @@ use support::{Call, Daemon, run, run_with};
 const TESTS: &[(&str, fn())] = &[
     ("an_entry_is_put_found_and_removed", entry),
     ("check_tries_every_law_and_leaves_nothing", check),
+    ("check_tries_every_law_of_a_bus", check_bus),
     ("bench_leaves_nothing", bench),
     ("versions_are_swapped_scanned_and_truncated", consensus),
     ("check_tries_every_law_of_consensus_and_leaves_nothing", check_consensus),
@@ -69,6 +70,15 @@ fn check() {
     let last = ran.objects().pop().unwrap();
     assert_eq!(last["broken"], 0);
     assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
+}
+
+fn check_bus() {
+    let server = PostgresServer::start().unwrap();
+    let ran = run(&["check", &server.uri(), "--contract", "bus", "--json"]).ok();
+    let last = ran.objects().pop().unwrap();
+    assert_eq!(last["broken"], 0);
+    assert!(last["held"].as_u64().unwrap() >= 5, "{last}");
     assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
 }
 

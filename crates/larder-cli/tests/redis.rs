@@ -23,12 +23,14 @@ use support::{Call, Daemon, run, run_with};
 const TESTS: &[(&str, fn())] = &[
     ("an_entry_is_put_found_and_removed", entry),
     ("check_tries_every_law_and_leaves_nothing", check),
+    ("check_tries_every_law_of_a_bus", check_bus),
     ("bench_leaves_nothing", bench),
     ("a_password_is_nowhere_in_what_is_said", password),
     ("a_daemon_shares_its_second_tier", shared_tier),
     ("daemons_that_compress_and_daemons_that_do_not_read_each_other", compression),
     ("a_daemon_starts_and_serves_without_the_server", without_server),
     ("a_daemon_tells_of_each_tier_and_leaves_one_alone_that_fails", tiers),
+    ("what_a_killed_daemon_owed_does_not_return_with_the_next_one", killed_in_debt),
     ("daemons_tell_one_another_of_changes", coherent),
     ("within_the_bound_no_old_value_is_served_while_the_bus_is_cut", cut_bus),
     ("a_daemon_that_stood_still_serves_nothing_old", stood_still),
@@ -78,6 +80,22 @@ fn check() {
     assert_eq!(size(&server), ":1\r\n", "keys were left or taken");
 }
 
+fn check_bus() {
+    let server = RedisServer::start().unwrap();
+    let mut held = Vec::new();
+    for uri in ["memory:", &server.uri(0)] {
+        let ran = run(&["check", uri, "--contract", "bus", "--json"]).ok();
+        let last = ran.objects().pop().unwrap();
+        assert_eq!((&last["contract"], &last["broken"]), (&"bus".into(), &0.into()), "{last}");
+        held.push(last["held"].as_u64().unwrap());
+    }
+    assert!(held.iter().all(|held| *held >= 5), "{held:?}");
+    assert_eq!(size(&server), ":0\r\n");
+    server.kill();
+    run(&["check", &server.uri(0), "--contract", "bus"]).fails(5, "cannot connect");
+    run(&["check", "log:./x", "--contract", "bus"]).fails(2, "bus");
+}
+
 fn bench() {
     let server = RedisServer::start().unwrap();
     let words = ["--contract", "cache", "--seconds", "1", "--concurrency", "2", "--size", "100"];
@@ -117,20 +135,24 @@ fn daemon(folder: &std::path::Path, server: &RedisServer) -> Daemon {
 
 /// The same, with more settings of its cache.
 fn daemon_with(folder: &std::path::Path, server: &RedisServer, settings: &str) -> Daemon {
+    daemon_at(folder, &server.uri(0), settings)
+}
+
+/// The same, with the server at this address.
+fn daemon_at(folder: &std::path::Path, server: &str, settings: &str) -> Daemon {
     Daemon::configured(
         folder,
         &format!(
             r#"
             [cache.default]
             l1 = "memory:?capacity=1MiB"
-            l2 = "{}?namespace=shop&timeout=500ms"
+            l2 = "{server}?namespace=shop&timeout=500ms"
             {settings}
             [spool.default]
             l1 = "memory:"
             [consensus]
             uri = "memory:"
-            "#,
-            server.uri(0)
+            "#
         ),
     )
 }
@@ -272,6 +294,69 @@ fn tiers() {
     });
 }
 
+fn killed_in_debt() {
+    // Without the setting it is as expected: what was removed comes back.
+    for (settings, comes_back) in [("", true), ("debts = \"log:DEBTS\"", false)] {
+        let server = RedisServer::start().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let debts = folder.path().join("debts");
+        let settings = settings.replace("DEBTS", debts.to_str().unwrap());
+        let way = Proxy::to_port(server.port()).unwrap();
+        let start = || daemon_at(folder.path(), &format!("redis://{}/0", way.address()), &settings);
+        let other_folder = tempfile::tempdir().unwrap();
+        let get = async |daemon: &Daemon, key: &str| {
+            let got = daemon.call(Call::get(format!("/v1/cache/default/{key}"))).await;
+            (got.status.as_u16(), String::from_utf8_lossy(&got.body).into_owned())
+        };
+        block_on(async {
+            let first = start();
+            for key in ["removed", "replaced", "since"] {
+                let put = first.call(Call::put(format!("/v1/cache/default/{key}"), "old")).await;
+                assert_eq!(put.header("larder-outcome"), Some("l1=done, l2=done"));
+            }
+            way.cut();
+            let removed = first.call(Call::delete("/v1/cache/default/removed")).await;
+            assert_eq!(removed.status, 200);
+            for key in ["replaced", "since"] {
+                let put = first.call(Call::put(format!("/v1/cache/default/{key}"), "mine")).await;
+                assert_eq!(put.header("larder-outcome"), Some("l1=done, l2=failed"));
+            }
+            first.kill_9();
+            way.restore();
+            let other = daemon(other_folder.path(), &server);
+            let put = other.call(Call::put("/v1/cache/default/since", "theirs")).await;
+            assert_eq!(put.header("larder-outcome"), Some("l1=done, l2=done"));
+
+            let second = start();
+            let seen = [get(&second, "removed").await, get(&second, "replaced").await];
+            if comes_back {
+                assert_eq!(seen, [(200, "old".to_owned()), (200, "old".to_owned())]);
+                return;
+            }
+            assert_eq!(seen.map(|(status, _)| status), [404, 404]);
+            for turn in 0.. {
+                let status = second.call(Call::get("/v1/status")).await.json();
+                if status["caches"]["default"]["tiers"][1]["owed_keys"] == 0 {
+                    break;
+                }
+                assert!(turn < 1_000, "not paid: {status}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // Nobody sees it any more, and what was put since is there.
+            let third_folder = tempfile::tempdir().unwrap();
+            let third = daemon(third_folder.path(), &server);
+            assert_eq!(get(&third, "removed").await.0, 404);
+            assert_eq!(get(&third, "replaced").await.0, 404);
+            for daemon in [&second, &third] {
+                assert_eq!(get(daemon, "since").await, (200, "theirs".to_owned()));
+            }
+            assert!(second.terminate().success());
+            let list = run(&["spool", "ls", &support::log_uri(&debts)]).ok();
+            assert_eq!(list.text().lines().count(), 1, "{}", list.text());
+        });
+    }
+}
+
 /// What a daemon on a bus promises here.
 const STALENESS: Duration = Duration::from_millis(1_500);
 
@@ -374,6 +459,10 @@ fn coherent() {
             pair.put(0, value).await;
             slowest = slowest.max(pair.until_it_has(value).await);
         }
+        let status = pair.daemons[1].call(Call::get("/v1/status")).await.json();
+        let bus = &status["caches"]["default"]["bus"];
+        assert_eq!((&bus["trusted"], &bus["peers"]), (&true.into(), &1.into()), "{bus}");
+        assert!(bus["changes"].as_u64().unwrap() >= 5, "{bus}");
         println!("the slowest change was seen after {slowest:?}");
         assert!(slowest < STALENESS / 3, "{slowest:?}");
         pair.both_have("old").await;

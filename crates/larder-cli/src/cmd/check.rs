@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder::{BoxError, SharedConsensus, SharedSpool, SharedTier};
+use larder::registry::attach_bus;
+use larder::{BoxError, Bus as _, SharedConsensus, SharedSpool, SharedTier, Topic};
 use larder_testkit::{CheckOptions, Contract, Finding, Need, Outcome, Place, Subject, check};
 use serde_json::{Value, json};
 
-use crate::args::{CheckArgs, ContractName};
+use crate::args::{CheckArgs, CheckedContract};
 use crate::exit::{Exit, say};
 use crate::output::Output;
 use crate::scratch::Scratch;
@@ -24,20 +25,28 @@ const TIGHT_CACHE: &str = "capacity=1MiB";
 pub(crate) async fn run(args: CheckArgs, output: &mut Output) -> Result<(), Exit> {
     let scratch = Arc::new(Scratch::at(&args.uri, "check")?);
     match args.contract {
-        ContractName::Spool => {
+        CheckedContract::Spool => {
             stores::open_spool(&scratch.uri()?).await.map(drop)?;
             try_all(spool(&args, scratch), &args, output).await
         }
-        ContractName::Consensus => {
+        CheckedContract::Consensus => {
             stores::open_consensus(&scratch.uri()?).await.map(drop)?;
             let tried = try_all(consensus(&args, Arc::clone(&scratch)), &args, output).await;
             tried.and(scratch.clear().await)
         }
-        ContractName::Cache => {
+        CheckedContract::Cache => {
             let uri = scratch.uri()?;
             stores::open_cache(&uri).await.map(drop)?;
             let tried = try_all(cache(&args, &scratch)?, &args, output).await;
             tried.and(scratch.clear().await)
+        }
+        CheckedContract::Bus => {
+            let uri = scratch.uri()?;
+            let topic = Topic::new("check").map_err(|error| Exit::failed(error.to_string()))?;
+            // An address can be attached to whether anybody is there or not.
+            attach_bus(&uri)?.subscribe(&topic).await.map(drop)?;
+            let place = Place::new(move || std::future::ready(attach_bus(&uri)));
+            try_all(whole(&args, place, &args.uri, "memory:"), &args, output).await
         }
     }
 }

@@ -14,6 +14,7 @@ use larder::registry::{OpenError, check_bus, check_cache, check_consensus, check
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::caches::debts_of;
 use crate::exit::Exit;
 use crate::stores::log_uri;
 
@@ -90,6 +91,8 @@ pub(crate) struct CacheConfig {
     /// For how long at most.
     #[serde(deserialize_with = "duration")]
     pub(crate) breaker_pause_max: Duration,
+    /// The spool in which is written down what tiers have missed.
+    pub(crate) debts: Option<Uri>,
     /// What tells other daemons with the same cache of changes.
     pub(crate) bus: Option<Uri>,
     /// For how long a value may be served at most that another daemon has changed.
@@ -157,6 +160,7 @@ impl Config {
             check(format!("cache.{}.l1", name.0), cache.l1.as_ref(), check_cache)?;
             check(format!("cache.{}.l2", name.0), cache.l2.as_ref(), check_cache)?;
             check(format!("cache.{}.bus", name.0), cache.bus.as_ref(), check_bus)?;
+            check(debts_of(&name.0), cache.debts.as_ref(), check_spool)?;
         }
         for (name, spool) in &self.spool {
             check(format!("spool.{}.l1", name.0), spool.l1.as_ref(), check_spool)?;
@@ -174,6 +178,10 @@ impl Config {
             return Err(Exit::usage(format!("spool.{}.l2: {problem}", name.0)));
         }
         for (name, cache) in &self.cache {
+            if cache.debts.is_some() && cache.l2.is_none() {
+                let problem = "is for a cache of two tiers: add an l2, or leave it out";
+                return Err(Exit::usage(format!("{}: {problem}", debts_of(&name.0))));
+            }
             if cache.breaker_pause > cache.breaker_pause_max {
                 let problem = "is longer than breaker_pause_max";
                 return Err(Exit::usage(format!("cache.{}.breaker_pause: {problem}", name.0)));
@@ -233,6 +241,7 @@ impl Default for CacheConfig {
             breaker: true,
             breaker_pause: guard.pause,
             breaker_pause_max: guard.pause_max,
+            debts: None,
             bus: None,
             bus_staleness: None,
         }
@@ -392,6 +401,16 @@ mod tests {
             "log:./larder-data/spool"
         );
         assert_eq!(config.limits.body, 64 << 20);
+    }
+
+    #[test]
+    fn debts_need_a_second_tier() {
+        let complete = |text: &str| toml::from_str::<Config>(text).unwrap().complete();
+        let exit = complete("[cache.shop]\ndebts = \"memory:\"").unwrap_err();
+        assert!(exit.message().starts_with("cache.shop.debts: "), "{}", exit.message());
+        let exit = complete("[cache.shop]\nl2 = \"memory:\"\ndebts = \"redis://x\"").unwrap_err();
+        assert!(exit.message().contains("cache.shop.debts"), "{}", exit.message());
+        complete("[cache.shop]\nl2 = \"memory:\"\ndebts = \"memory:\"").unwrap();
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct App {
     pub(crate) caches: BTreeMap<String, Cache<Bytes>>,
     /// Where caches of two tiers let slower calls end.
     offload: BoundedOffload,
+    /// Where caches write down what their tiers owe, by address.
+    ledgers: BTreeMap<String, SharedSpool>,
     pub(crate) spools: BTreeMap<String, SharedSpool>,
     pub(crate) consensus: SharedConsensus,
     pub(crate) metrics: Metrics,
@@ -40,8 +42,9 @@ impl App {
     pub(crate) async fn open(config: Config, metrics: Metrics) -> Result<Self, Exit> {
         let offload = BoundedOffload::default();
         let mut caches = BTreeMap::new();
+        let mut ledgers = BTreeMap::new();
         for (name, cache) in config.cache {
-            let opened = caches::open(&name.0, &cache, &offload)?;
+            let opened = caches::open(&name.0, &cache, &offload, &mut ledgers).await?;
             caches.insert(name.0, opened);
         }
         let mut spools = BTreeMap::new();
@@ -56,6 +59,7 @@ impl App {
             limits: config.limits,
             caches,
             offload,
+            ledgers,
             spools,
             consensus,
             metrics,
@@ -93,7 +97,9 @@ impl App {
         // All at once: each has a second to say goodbye to other daemons.
         futures_util::future::join_all(self.caches.values().map(Cache::leave)).await;
         let mut result = Ok(());
-        for (name, spool) in &self.spools {
+        let ledgers = self.ledgers.iter().map(|(uri, spool)| (stores::shown(uri), spool));
+        let spools = self.spools.iter().map(|(name, spool)| (name.clone(), spool));
+        for (name, spool) in ledgers.chain(spools) {
             let closed = tokio::time::timeout(self.limits.drain, spool.shutdown()).await;
             let closed = match closed {
                 Ok(closed) => closed.map_err(Exit::from),

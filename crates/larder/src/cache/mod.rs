@@ -58,7 +58,7 @@ pub use postgres::{PostgresCache, PostgresCacheBuilder};
 #[cfg(feature = "redis")]
 pub use redis::{RedisCache, RedisCacheBuilder};
 pub use tags::{Tag, TagError, Tagged, TaggedCodec, Tags};
-pub use tiered::{DebtStats, Tiered, TieredBuilder};
+pub use tiered::{DebtLedger, DebtStats, LedgerError, Tiered, TieredBuilder};
 pub use weight::Weight;
 
 /// A cache of `capacity` bytes in the memory of this process, with the defaults of

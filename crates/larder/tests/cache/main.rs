@@ -9,6 +9,7 @@ mod debts;
 mod encoded;
 mod face;
 mod guarded;
+mod ledger;
 mod load;
 mod memory;
 mod model;

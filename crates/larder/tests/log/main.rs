@@ -5,4 +5,5 @@
 mod cache;
 mod consensus;
 mod disk;
+mod lease;
 mod spool;

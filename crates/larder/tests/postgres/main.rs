@@ -9,6 +9,7 @@ mod bus;
 mod entries;
 mod faults;
 mod histories;
+mod lease;
 mod place;
 mod refusals;
 mod schedules;
@@ -70,6 +71,9 @@ const TESTS: &[(&str, Run)] = tests! {
         a_server_that_is_away_or_stands_still_fails_calls_in_time,
         a_subscription_that_is_dropped_leaves_no_connection,
         what_others_notify_there_ends_the_subscription;
+    lease:
+        one_holds_a_lease_at_a_time,
+        processes_that_share_a_tier_load_a_key_once;
     unsound:
         a_statement_that_looks_and_then_inserts_is_found_out;
 };

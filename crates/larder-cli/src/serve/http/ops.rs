@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use larder::cache::{BreakerState, CacheStats, TierStats};
+use larder::cache::{BreakerState, CacheStats, CoherenceStats, TierStats};
 use larder::error::chain;
 use larder::{Consensus, Spool};
 use serde_json::{Map, Value, json};
@@ -54,7 +54,11 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Response {
     let caches: Map<String, Value> = app
         .caches
         .iter()
-        .map(|(name, cache)| (name.clone(), cache_object(&cache.stats())))
+        .map(|(name, cache)| {
+            let mut object = cache_object(&cache.stats());
+            object["bus"] = cache.coherence().map_or(Value::Null, |stats| bus_object(&stats));
+            (name.clone(), object)
+        })
         .collect();
     let reasons = app.not_ready();
     json(&json!({
@@ -154,6 +158,17 @@ fn cache_object(stats: &CacheStats) -> Value {
         "invalidated": stats.invalidated, "puts": stats.puts, "removes": stats.removes,
         "errors": stats.errors, "loads": stats.loads, "load_errors": stats.load_errors,
         "tiers": stats.tiers.iter().map(tier_object).collect::<Vec<_>>(),
+    })
+}
+
+/// How well a cache hears other processes; `null` for one without a bus.
+fn bus_object(stats: &CoherenceStats) -> Value {
+    json!({
+        "trusted": stats.trusted, "peers": stats.peers,
+        "sent": stats.sent, "send_errors": stats.send_errors, "left_out": stats.left_out,
+        "received": stats.received, "changes": stats.changes, "gaps": stats.gaps,
+        "unreadable": stats.unreadable, "refused_versions": stats.refused_versions,
+        "forgotten": stats.forgotten, "subscriptions": stats.subscriptions,
     })
 }
 

@@ -92,9 +92,6 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// Tells the other processes of what the tiers have put right on their own: by then they may have
     /// copies of what was there before.
     pub(super) fn tell_repairs(&self) {
-        if self.0.membership.is_none() {
-            return;
-        }
         let cache = Arc::downgrade(&self.0);
         self.0.tier.on_repair(&RepairListener::new(move |repair| {
             let Some(cache) = cache.upgrade().map(Cache) else { return };

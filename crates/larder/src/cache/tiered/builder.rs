@@ -8,6 +8,7 @@ use metrics::counter;
 
 use super::debts::Debts;
 use super::layer::Layer;
+use super::ledger::DebtLedger;
 use super::order::Order;
 use super::payer::{Alarm, Attendance};
 use super::repairs::Repairs;
@@ -31,6 +32,7 @@ pub struct TieredBuilder<L1, L2, R = SequentialReadPolicy, W = OptimisticParalle
     on_layer_error: OnLayerError,
     clock: SharedClock,
     offload: AnyOffload,
+    ledger: Option<DebtLedger>,
 }
 
 impl<L1, L2> TieredBuilder<L1, L2> {
@@ -46,6 +48,7 @@ impl<L1, L2> TieredBuilder<L1, L2> {
             on_layer_error: OnLayerError::Miss,
             clock: SystemClock::shared(),
             offload: AnyOffload::default(),
+            ledger: None,
         }
     }
 }
@@ -62,7 +65,17 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
     #[must_use]
     pub fn read<P>(self, read: P) -> TieredBuilder<L1, L2, P, W> {
         let Self {
-            l1, l2, write, label, refill, l1_ttl_max, on_layer_error, clock, offload, ..
+            l1,
+            l2,
+            write,
+            label,
+            refill,
+            l1_ttl_max,
+            on_layer_error,
+            clock,
+            offload,
+            ledger,
+            ..
         } = self;
         TieredBuilder {
             l1,
@@ -75,6 +88,7 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
             on_layer_error,
             clock,
             offload,
+            ledger,
         }
     }
 
@@ -82,7 +96,17 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
     #[must_use]
     pub fn write<P>(self, write: P) -> TieredBuilder<L1, L2, R, P> {
         let Self {
-            l1, l2, read, label, refill, l1_ttl_max, on_layer_error, clock, offload, ..
+            l1,
+            l2,
+            read,
+            label,
+            refill,
+            l1_ttl_max,
+            on_layer_error,
+            clock,
+            offload,
+            ledger,
+            ..
         } = self;
         TieredBuilder {
             l1,
@@ -95,6 +119,7 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
             on_layer_error,
             clock,
             offload,
+            ledger,
         }
     }
 
@@ -136,13 +161,42 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
         self
     }
 
+    /// Writes down what layers owe, so that it outlives the process; with what was written down before.
+    /// Default: it is in memory only.
+    ///
+    /// Paying what is owed from before begins with the first write or remove, or when a
+    /// [`Cache`](crate::cache::Cache) is built over the tier.
+    #[must_use]
+    pub fn debts(mut self, ledger: DebtLedger) -> Self {
+        self.ledger = Some(ledger);
+        self
+    }
+
     /// The tiered cache.
     pub fn build(self) -> Tiered<L1, L2, R, W> {
-        let Self { l1, l2, read, write, label, refill, l1_ttl_max, on_layer_error, clock, offload } =
-            self;
+        let Self {
+            l1,
+            l2,
+            read,
+            write,
+            label,
+            refill,
+            l1_ttl_max,
+            on_layer_error,
+            clock,
+            offload,
+            ledger,
+        } = self;
         let (alarm, repairs) = (Arc::<Alarm>::default(), Arc::<Repairs>::default());
         let debts = |layer: CompositionLayer| {
-            Arc::new(Debts::new(&label, layer, Arc::clone(&alarm), Arc::clone(&repairs)))
+            let debts = Debts::new(&label, layer, Arc::clone(&alarm), Arc::clone(&repairs));
+            Arc::new(match &ledger {
+                Some(ledger) => {
+                    let (ledger, owed) = ledger.of(layer, &label);
+                    debts.written_in(ledger, owed, || clock.instant())
+                }
+                None => debts,
+            })
         };
         let refills = |outcome: &'static str| {
             counter!(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use larder_core::{Key, KeyRef, Repair, Timestamp, Version};
 use metrics::{Counter, Gauge, counter, gauge};
 
+use super::ledger::{Ledger, Owes};
 use super::payer::Alarm;
 use super::repairs::Repairs;
 use crate::compose::CompositionLayer;
@@ -27,6 +28,8 @@ pub(super) struct Debts {
     alarm: Arc<Alarm>,
     /// Told of what is paid.
     repairs: Arc<Repairs>,
+    /// Where it is written down.
+    ledger: Option<Ledger>,
     gauge: Gauge,
     counts: Counts,
 }
@@ -114,12 +117,58 @@ impl Debts {
             state: Mutex::default(),
             alarm,
             repairs,
+            ledger: None,
             gauge: gauge!("larder_cache_owed_keys", "composition" => name(), "layer" => layer),
             counts: Counts {
                 made: counted("made"),
                 paid: counted("paid"),
                 dropped: counted("dropped"),
             },
+        }
+    }
+
+    /// The same debts, written down in `ledger`, with those that are `owed` from before.
+    pub(super) fn written_in(
+        mut self,
+        ledger: Ledger,
+        owed: Vec<(Option<Key>, Owes)>,
+        now: impl Fn() -> Instant,
+    ) -> Self {
+        self.ledger = Some(ledger);
+        for (key, Owes { due, loss }) in owed {
+            match key {
+                // Any call of this process is later.
+                Some(key) => self.note(key.as_ref(), Debt { number: 0, loss, due }, &now),
+                None => self.owe_all_from(0, due, now()),
+            }
+        }
+        self
+    }
+
+    /// Writes down what has changed, if there is a ledger.
+    pub(super) async fn write_down(&self) {
+        if let Some(ledger) = &self.ledger {
+            ledger.write(|key| self.owes_now(key)).await;
+        }
+    }
+
+    fn owes_now(&self, key: Option<&Key>) -> Option<Owes> {
+        let state = self.lock();
+        match key {
+            Some(key) => {
+                let debt = state.owed.get(key.as_str())?;
+                Some(Owes { due: debt.due, loss: debt.loss })
+            }
+            None => state.whole.map(|whole| Owes::all(whole.due)),
+        }
+    }
+
+    /// Notes that what is owed of a key, or as a whole, is to be written down.
+    fn touch(&self, key: impl FnOnce() -> Option<Key>) {
+        if let Some(ledger) = &self.ledger {
+            ledger.touch(key());
+            // Whoever pays writes it down as well, if nobody else does.
+            self.alarm.ring();
         }
     }
 
@@ -209,7 +258,10 @@ impl Debts {
         let mut state = self.lock();
         if let Some(whole) = &mut state.whole {
             whole.number = whole.number.max(new.number);
-            whole.due = whole.due.max(new.due);
+            if whole.due < new.due {
+                whole.due = new.due;
+                self.touch(|| None);
+            }
             return;
         }
         let known = state.owed.get(key.as_str()).copied();
@@ -217,12 +269,18 @@ impl Debts {
             let due = state.owed.values().map(|debt| debt.due).fold(new.due, Due::max);
             self.give_up(&mut state);
             state.whole = Some(Whole { number: new.number, clear_from: now(), due });
+            self.touch(|| None);
         } else {
             if known.is_none() {
                 state.made += 1;
                 self.counts.made.increment(1);
             }
-            state.owed.insert(key.to_key(), known.map_or(new, |known| known.joined(new)));
+            let debt = known.map_or(new, |known| known.joined(new));
+            // Its number means nothing to another process.
+            if known.is_none_or(|known| (known.loss, known.due) != (debt.loss, debt.due)) {
+                self.touch(|| Some(key.to_key()));
+            }
+            state.owed.insert(key.to_key(), debt);
         }
         self.show(&state);
         drop(state);
@@ -231,11 +289,16 @@ impl Debts {
 
     /// Notes that the layer as a whole has missed a clear.
     pub(super) fn owe_all(&self, number: u64, due: Due, now: Instant) {
+        self.owe_all_from(number, due, now + Self::CLEAR_EVERY);
+    }
+
+    fn owe_all_from(&self, number: u64, due: Due, clear_from: Instant) {
         let mut state = self.lock();
         let others = state.owed.values().map(|debt| debt.due);
         let due = others.chain(state.whole.map(|whole| whole.due)).fold(due, Due::max);
         self.give_up(&mut state);
-        state.whole = Some(Whole { number, clear_from: now + Self::CLEAR_EVERY, due });
+        state.whole = Some(Whole { number, clear_from, due });
+        self.touch(|| None);
         self.show(&state);
         drop(state);
         self.alarm.ring();
@@ -243,9 +306,13 @@ impl Debts {
 
     /// Drops what a clear of the whole layer pays as well.
     fn give_up(&self, state: &mut State) {
-        let owed = u64::try_from(std::mem::take(&mut state.owed).len()).unwrap_or(u64::MAX);
-        state.dropped += owed;
-        self.counts.dropped.increment(owed);
+        let owed = std::mem::take(&mut state.owed);
+        let count = u64::try_from(owed.len()).unwrap_or(u64::MAX);
+        for key in owed.into_keys() {
+            self.touch(|| Some(key));
+        }
+        state.dropped += count;
+        self.counts.dropped.increment(count);
     }
 
     /// Notes that the call with this number has reached the layer: older debts of the key are paid.
@@ -258,6 +325,7 @@ impl Debts {
             return;
         }
         let paid = state.owed.remove(key.as_str());
+        self.touch(|| Some(key.to_key()));
         state.paid += 1;
         self.counts.paid.increment(1);
         self.show(&state);
@@ -272,11 +340,20 @@ impl Debts {
     pub(super) fn pay_all(&self, number: u64) {
         let mut state = self.lock();
         let before = state.owed.len();
-        state.owed.retain(|_, debt| debt.number > number);
+        state.owed.retain(|key, debt| {
+            let stays = debt.number > number;
+            if !stays {
+                self.touch(|| Some(key.clone()));
+            }
+            stays
+        });
         let paid = u64::try_from(before - state.owed.len()).unwrap_or(u64::MAX);
         state.paid += paid;
         self.counts.paid.increment(paid);
         let whole = state.whole.take_if(|whole| whole.number <= number);
+        if whole.is_some() {
+            self.touch(|| None);
+        }
         self.show(&state);
         drop(state);
         if paid > 0 || whole.is_some_and(|whole| whole.due == Due::Remove) {

@@ -17,6 +17,7 @@ mod builder;
 mod debts;
 mod forget;
 mod layer;
+mod ledger;
 mod many;
 mod order;
 mod payer;
@@ -28,6 +29,7 @@ pub use builder::TieredBuilder;
 pub use debts::DebtStats;
 use debts::{Due, Loss};
 use layer::{Answer, Change, ChangeCall, Known, Layer, ReadCall, Ticket};
+pub use ledger::{DebtLedger, LedgerError};
 use order::{Order, Token};
 use payer::{Attendance, Desk, Payer};
 use repairs::Repairs;
@@ -63,7 +65,8 @@ use crate::compose::{
 /// nothing, or the write had no version, and in L1, the key is removed, and fetched by the next read.
 /// Until the layer answers it is tried after 50 ms, then after twice as long each time, up to 5 s. At most
 /// 128 keys are paid in 50 ms. Without a tokio runtime, or with a disabled offload, debts are paid by
-/// later writes alone.
+/// later writes alone. What is owed goes with the process, unless a [`DebtLedger`] keeps it
+/// ([`TieredBuilder::debts`]).
 ///
 /// The memory for that is bounded: beyond 16,384 keys the layer as a whole counts as empty, and is
 /// cleared in the background once it answers. [`Tiered::debts`] and `larder_cache_debts_total` (labels
@@ -151,14 +154,18 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         W: CompositionWritePolicy,
     {
         self.settle::<V>().await;
-        let ticket = self.ticket(key, Loss::of_remove(condition, self.clock.now()));
-        let outcome = remove_both(
-            &self.write,
-            self.write_request(&key),
-            ChangeCall { layer: &self.l1, ticket: &ticket, change: Change::Remove, condition },
-            ChangeCall { layer: &self.l2, ticket: &ticket, change: Change::Remove, condition },
-        )
-        .await?;
+        let removed = {
+            let ticket = self.ticket(key, Loss::of_remove(condition, self.clock.now()));
+            remove_both(
+                &self.write,
+                self.write_request(&key),
+                ChangeCall { layer: &self.l1, ticket: &ticket, change: Change::Remove, condition },
+                ChangeCall { layer: &self.l2, ticket: &ticket, change: Change::Remove, condition },
+            )
+            .await
+        };
+        self.write_down().await;
+        let outcome = removed?;
         Ok(Outcome { l1: deleted(outcome.l1), l2: deleted(outcome.l2) })
     }
 
@@ -269,9 +276,15 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         }
     }
 
-    /// Sees to it that somebody pays in the background what layers come to owe. Where there is no
-    /// background, a layer that counts as empty as a whole is cleared here, at most once a second.
-    async fn settle<V>(&self)
+    /// Writes down what layers have come to owe, and what was paid.
+    async fn write_down(&self) {
+        self.l1.debts.write_down().await;
+        self.l2.debts.write_down().await;
+    }
+
+    /// Sees to it that somebody pays in the background what layers come to owe, unless there is no
+    /// background. Whether somebody does.
+    fn attend<V>(&self) -> bool
     where
         V: Clone + Send + Sync + 'static,
         L1: Tier<V>,
@@ -279,7 +292,7 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
     {
         let alarm = &self.attendance.0;
         if alarm.is_attended() {
-            return;
+            return true;
         }
         let payer = Payer::<L1, L2, V> {
             alarm: Arc::clone(alarm),
@@ -291,7 +304,18 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
             values: PhantomData,
         };
         payer.attend();
-        if !alarm.is_attended() {
+        alarm.is_attended()
+    }
+
+    /// As [`Tiered::attend`]. Where there is no background, a layer that counts as empty as a whole is
+    /// cleared here, at most once a second.
+    async fn settle<V>(&self)
+    where
+        V: Clone + Send + Sync + 'static,
+        L1: Tier<V>,
+        L2: Tier<V>,
+    {
+        if !self.attend::<V>() {
             let desk = Desk::new(&self.order, &self.clock);
             desk.clear(&self.l1).await;
             desk.clear(&self.l2).await;
@@ -357,14 +381,20 @@ where
     ) -> Result<WriteStatus, CacheError> {
         self.supports::<V>(condition)?;
         self.settle::<V>().await;
-        let loss = Loss::of_write(&value, condition, self.clock.now());
-        let ticket = self.ticket(key, loss);
-        let change = Change::Write(value);
-        let l1 = ChangeCall { layer: &self.l1, ticket: &ticket, change: change.clone(), condition };
-        let l2 = ChangeCall { layer: &self.l2, ticket: &ticket, change, condition };
-        let outcome = self.write_both(key, condition, l1, l2).await?;
-        let answers = [done(&outcome.l1).copied(), done(&outcome.l2).copied()];
-        Ok(conclude(&ticket, condition, answers, states(&outcome)))
+        let written = {
+            let loss = Loss::of_write(&value, condition, self.clock.now());
+            let ticket = self.ticket(key, loss);
+            let (change, l2) = (Change::Write(value), &self.l2);
+            let l1 =
+                ChangeCall { layer: &self.l1, ticket: &ticket, change: change.clone(), condition };
+            let l2 = ChangeCall { layer: l2, ticket: &ticket, change, condition };
+            self.write_both(key, condition, l1, l2).await.map(|outcome| {
+                let answers = [done(&outcome.l1).copied(), done(&outcome.l2).copied()];
+                conclude(&ticket, condition, answers, states(&outcome))
+            })
+        };
+        self.write_down().await;
+        written
     }
 
     async fn remove(
@@ -387,7 +417,9 @@ where
         entries: Vec<(Key, CacheValue<V>)>,
         condition: Condition,
     ) -> Result<Vec<WriteStatus>, CacheError> {
-        self.put_many(entries, condition).await
+        let written = self.put_many(entries, condition).await;
+        self.write_down().await;
+        written
     }
 
     /// One call to each layer; each key in its order among the writes of its key.
@@ -396,7 +428,9 @@ where
         keys: &[KeyRef<'_>],
         condition: Condition,
     ) -> Result<Vec<DeleteStatus>, CacheError> {
-        self.drop_many(keys, condition).await
+        let removed = self.drop_many(keys, condition).await;
+        self.write_down().await;
+        removed
     }
 
     /// Clears both layers at once.
@@ -420,6 +454,7 @@ where
             }
         }
         self.order.void_reads().await;
+        self.write_down().await;
         let error = match (l1, l2) {
             (Ok(()), Ok(())) => return Ok(()),
             (Err(error), Ok(())) => CompositionError::half_done(CompositionLayer::L1, error),
@@ -433,12 +468,14 @@ where
     /// A layer that fails counts as not holding the key, so this always succeeds.
     async fn forget(&self, key: KeyRef<'_>, condition: Condition) -> Result<(), CacheError> {
         self.forget_one::<V>(key, condition).await;
+        self.write_down().await;
         Ok(())
     }
 
     /// A layer that fails counts as empty until it was cleared, so this always succeeds.
     async fn forget_all(&self) -> Result<(), CacheError> {
         self.forget_each::<V>().await;
+        self.write_down().await;
         Ok(())
     }
 
@@ -486,6 +523,8 @@ where
 
     fn on_repair(&self, listener: &RepairListener) {
         self.repairs.add(listener);
+        // There may be something to repair from before.
+        self.attend::<V>();
         self.l1.tier.on_repair(listener);
         self.l2.tier.on_repair(listener);
     }

@@ -114,6 +114,8 @@ where
         let _attending = Attending(Arc::clone(&self.alarm));
         let mut pause = PAUSE_MIN;
         loop {
+            // What was owed by calls that were dropped, and what was paid.
+            let Some(()) = self.write_down().await else { return };
             let Some(owes) = self.owes() else { return };
             if !owes {
                 pause = PAUSE_MIN;
@@ -131,6 +133,14 @@ where
                 None => return,
             };
         }
+    }
+
+    /// Writes down what has changed; `None` when the composite is gone.
+    async fn write_down(&self) -> Option<()> {
+        let (l1, l2) = (self.l1.upgrade()?, self.l2.upgrade()?);
+        l1.debts.write_down().await;
+        l2.debts.write_down().await;
+        Some(())
     }
 
     /// Whether a layer owes something; `None` when the composite is gone.

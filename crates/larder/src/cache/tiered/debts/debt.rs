@@ -107,9 +107,7 @@ impl Debt {
         let with = |number, missed| Self { number, loss: Loss { missed, void }, due };
         match (self.loss.missed, new.loss.missed) {
             // By version: the later call may be the one with the older value.
-            (Some(held), Some(missed)) => {
-                with(self.number.max(new.number), Some(held.max(missed)))
-            }
+            (Some(held), Some(missed)) => with(self.number.max(new.number), Some(held.max(missed))),
             (held, _) if self.number > new.number => with(self.number, held),
             // What was owed before it is owed still.
             (held, _) if new.due == Due::Forget => with(new.number, held),

@@ -1,0 +1,52 @@
+use larder_core::{Timestamp, Version};
+
+use super::super::debts::{Due, Loss, Missed};
+use super::*;
+
+fn records() -> Vec<Record> {
+    let version = |reading| Version::from_parts(reading, u64::MAX);
+    let missed = |expire| Some(Missed { version: version(7), expire });
+    let losses = [
+        Loss::default(),
+        Loss { missed: None, void: Some(version(3)) },
+        Loss { missed: missed(None), void: None },
+        Loss { missed: missed(Some(Timestamp::from_nanos(12))), void: Some(version(9)) },
+    ];
+    let key = |text: &str| Key::new(text).ok();
+    let mut records = Vec::new();
+    for loss in losses {
+        for due in [Due::Forget, Due::Remove] {
+            for layer in [CompositionLayer::L1, CompositionLayer::L2] {
+                for key in [None, key("k"), key(&"ä".repeat(512))] {
+                    records.push(Record { layer, key, owes: Owes { due, loss } });
+                }
+            }
+        }
+    }
+    records
+}
+
+#[test]
+fn what_is_written_down_is_read_again() {
+    let name = Key::new("products").unwrap();
+    for record in records() {
+        assert_eq!(parse(&record.encode(&name)), Ok((name.clone(), record)));
+    }
+}
+
+#[test]
+fn a_flipped_or_missing_byte_is_damage_and_other_bytes_are_foreign() {
+    let name = Key::new("products").unwrap();
+    for record in records() {
+        let bytes = record.encode(&name);
+        for at in 4..bytes.len() {
+            let mut flipped = bytes.to_vec();
+            flipped[at] ^= 0x10;
+            assert_eq!(parse(&flipped.into()), Err(Unreadable::Damaged), "{at}");
+            assert_eq!(parse(&bytes.slice(..at)), Err(Unreadable::Damaged), "{at}");
+        }
+    }
+    for bytes in [&b""[..], b"LRD", b"a mail", b"lrdo and more"] {
+        assert_eq!(parse(&Bytes::from_static(bytes)), Err(Unreadable::Foreign));
+    }
+}
