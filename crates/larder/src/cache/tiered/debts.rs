@@ -134,12 +134,21 @@ impl Debts {
         owed: Vec<(Option<Key>, Owes)>,
         now: impl Fn() -> Instant,
     ) -> Self {
-        self.ledger = Some(ledger);
+        let mut keys = Vec::new();
         for (key, Owes { due, loss }) in owed {
-            match key {
+            match &key {
                 // Any call of this process is later.
                 Some(key) => self.note(key.as_ref(), Debt { number: 0, loss, due }, &now),
                 None => self.owe_all_from(0, due, now()),
+            }
+            keys.push(key);
+        }
+        // It is written down as it was, unless it came to be everything.
+        self.ledger = Some(ledger);
+        if self.lock().whole.is_some() {
+            self.touch(|| None);
+            for key in keys {
+                self.touch(|| key);
             }
         }
         self

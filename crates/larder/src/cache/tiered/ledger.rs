@@ -219,7 +219,8 @@ impl Ledger {
     /// Writes down what has changed, as `owes` says now. Whoever calls it after a change waits for others
     /// who are at it, so when it returns that change is written, if the spool takes it.
     pub(super) async fn write(&self, owes: impl Fn(Option<&Key>) -> Option<Owes>) {
-        if self.touched().is_empty() {
+        // With nothing to write there may still be somebody who is writing it.
+        if self.touched().is_empty() && self.entries.try_lock().is_ok() {
             return;
         }
         let mut entries = self.entries.lock().await;

@@ -1,4 +1,5 @@
-use larder_core::{Timestamp, Version};
+use futures_util::FutureExt as _;
+use larder_core::{MemorySpool, Timestamp, Version};
 
 use super::super::debts::{Due, Loss, Missed};
 use super::*;
@@ -49,4 +50,38 @@ fn a_flipped_or_missing_byte_is_damage_and_other_bytes_are_foreign() {
     for bytes in [&b""[..], b"LRD", b"a mail", b"lrdo and more"] {
         assert_eq!(parse(&Bytes::from_static(bytes)), Err(Unreadable::Foreign));
     }
+}
+
+#[tokio::test]
+async fn who_has_changed_something_waits_for_whoever_is_writing_it_down() {
+    let spool = MemorySpool::new(SystemClock::shared(), 1 << 20, 9);
+    let ledger = DebtLedger::open(SharedSpool::new(spool), "test").await.unwrap();
+    let (ledger, owed) = ledger.of(CompositionLayer::L2, "test");
+    assert_eq!(owed, []);
+    ledger.touch(None);
+    let writing = ledger.entries.lock().await;
+    // Taken by the one who is writing.
+    ledger.touched().clear();
+    assert!(ledger.write(|_| None).now_or_never().is_none());
+    drop(writing);
+    assert!(ledger.write(|_| None).now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn what_was_not_written_to_its_end_is_written_by_the_next_one() {
+    let spool = SharedSpool::new(MemorySpool::new(SystemClock::shared(), 1 << 20, 1));
+    let ledger = DebtLedger::open(spool.clone(), "test").await.unwrap();
+    let (ledger, _) = ledger.of(CompositionLayer::L2, "test");
+    let other = SpoolId::new(&SystemClock);
+    spool.store(other, Bytes::from_static(b"in the way"), true, None).await.unwrap();
+    ledger.touch(None);
+    ledger.write(|_| Some(Owes::EVERYTHING)).await;
+    assert_eq!(ledger.touched().len(), 1);
+    spool.remove(other).await.unwrap();
+    ledger.write(|_| Some(Owes::EVERYTHING)).await;
+    assert_eq!(ledger.touched().len(), 0);
+    assert_eq!(spool.stats().await.unwrap().entries, 1);
+    ledger.touch(None);
+    ledger.write(|_| None).await;
+    assert_eq!(spool.stats().await.unwrap().entries, 0);
 }
