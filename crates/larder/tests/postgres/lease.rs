@@ -11,13 +11,13 @@ async fn store(server: &PostgresServer, schema: &str) -> SharedConsensus {
 }
 
 pub(crate) async fn one_holds_a_lease_at_a_time() {
-    let server = PostgresServer::shared().unwrap();
+    let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
     let store = store(&server, "one_lease").await;
     laws::one_at_a_time(&store).await;
     laws::contested(&store).await;
 }
 
 pub(crate) async fn processes_that_share_a_tier_load_a_key_once() {
-    let server = PostgresServer::shared().unwrap();
+    let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
     laws::loads_once(&store(&server, "load_lease").await).await;
 }
