@@ -7,8 +7,23 @@ use crate::command::{output, root, run};
 /// Large enough for the full run.
 const IMAGE_BYTES: &str = "8G";
 
-/// Runs `larder-bench spool` with `arguments`, but for those that are for the build and the place.
+/// Runs `larder-bench` with `arguments`, but for those that are for the build and the place. The first
+/// one may say what is measured; without any it is everything.
 pub(crate) fn run_with(arguments: &[&str]) -> Result<(), String> {
+    match arguments {
+        [] => measure_spool(&[]).and_then(|()| cache(&[])),
+        ["cache", rest @ ..] => cache(rest),
+        ["spool", rest @ ..] | rest => measure_spool(rest),
+    }
+}
+
+/// The cache beside all its peers, partly over a Redis server that is started for it.
+fn cache(arguments: &[&str]) -> Result<(), String> {
+    let build = ["run", "--release", "--locked", "-p", "larder-bench", "--features", "cache-peers"];
+    run("cargo", &[&build[..], &["--", "cache"], arguments].concat(), &[])
+}
+
+fn measure_spool(arguments: &[&str]) -> Result<(), String> {
     let given = |flag: &str| arguments.contains(&flag);
     let ours = ["--ext4", "--rocksdb"];
     let theirs: Vec<&str> = arguments.iter().copied().filter(|word| !ours.contains(word)).collect();

@@ -23,7 +23,9 @@ The chores of the workspace.
     cargo xtask tidy             directions between crates and rooms, file sizes, forbidden calls
     cargo xtask laws             write docs/laws.md anew from the laws
     cargo xtask proto            write the messages of etcd anew from crates/larder/proto
-    cargo xtask bench ...        the benchmarks beside the peers, see docs/benchmarks.md;
+    cargo xtask bench [spool|cache] ...
+                                 the benchmarks beside the peers, see docs/benchmarks.md;
+                                 without a word those of spool and cache; of the spool
                                  with --ext4 on a new, journaled file system (needs root),
                                  with --rocksdb beside RocksDB, too; the rest is passed on
     cargo xtask soak             the long suites: a million crash schedules, a thousand kills

@@ -81,7 +81,7 @@ pub(crate) struct CacheArgs {
     /// Every cell for some milliseconds: shows that it works, and nothing else
     #[arg(long)]
     pub(crate) smoke: bool,
-    /// Only these workloads: hit, ratio, far
+    /// Only these workloads: hit, ratio, far, stampede, outage
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<Workload>,
     /// How often everything is measured

@@ -62,6 +62,10 @@ pub(crate) enum Workload {
     Ratio,
     /// Cache hits in a far tier
     Far,
+    /// A thousand callers who want what nobody has
+    Stampede,
+    /// Redis stopped under load
+    Outage,
     /// Compare-and-sets, a key for each writer
     Swap,
     /// Reads of the newest version
@@ -70,7 +74,7 @@ pub(crate) enum Workload {
 
 impl Workload {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Store,
         Self::Load,
         Self::Enumerate,
@@ -81,12 +85,15 @@ impl Workload {
         Self::Hit,
         Self::Ratio,
         Self::Far,
+        Self::Stampede,
+        Self::Outage,
         Self::Swap,
         Self::Head,
     ];
 
     /// Those of the cache.
-    pub(crate) const CACHE: [Self; 3] = [Self::Hit, Self::Ratio, Self::Far];
+    pub(crate) const CACHE: [Self; 5] =
+        [Self::Hit, Self::Ratio, Self::Far, Self::Stampede, Self::Outage];
     /// Those of consensus; all others are of the spool.
     const CONSENSUS: [Self; 2] = [Self::Swap, Self::Head];
 
@@ -111,6 +118,8 @@ impl Workload {
             Self::Hit => "hit",
             Self::Ratio => "ratio",
             Self::Far => "far",
+            Self::Stampede => "stampede",
+            Self::Outage => "outage",
             Self::Swap => "swap",
             Self::Head => "head",
         }
@@ -131,6 +140,8 @@ impl Workload {
             Self::Hit => "Hits in memory, Zipf 0.99",
             Self::Ratio => "Hit ratio of a memory that is too small",
             Self::Far => "Hits in Redis, copied into memory",
+            Self::Stampede => "A stampede on what nobody has",
+            Self::Outage => "Redis stopped for ten seconds under load",
             Self::Swap => "Compare-and-set, a key for each writer",
             Self::Head => "Reads of the newest version",
         }
@@ -281,6 +292,8 @@ impl Plan {
                 Workload::Hit
                 | Workload::Ratio
                 | Workload::Far
+                | Workload::Stampede
+                | Workload::Outage
                 | Workload::Swap
                 | Workload::Head => Duration::ZERO,
                 Workload::Calm => {

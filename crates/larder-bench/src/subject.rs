@@ -135,9 +135,13 @@ impl Kind {
                     | Self::Files
             ),
             Workload::Open | Workload::Memory | Workload::Calm => self == Self::Larder,
-            Workload::Hit | Workload::Ratio | Workload::Far | Workload::Swap | Workload::Head => {
-                false
-            }
+            Workload::Hit
+            | Workload::Ratio
+            | Workload::Far
+            | Workload::Stampede
+            | Workload::Outage
+            | Workload::Swap
+            | Workload::Head => false,
         }
     }
 

@@ -9,11 +9,14 @@ mod hit;
 mod load;
 mod memory;
 mod open;
+mod outage;
 mod queue;
 mod ratio;
+mod stampede;
 mod store;
 
 pub(crate) use self::far::BARE_CLIENT;
+pub(crate) use self::outage::{P99_MAX_US, STOPPED};
 pub(crate) use self::ratio::BEHIND;
 use std::time::Duration;
 
@@ -86,6 +89,8 @@ async fn run_cache(arguments: &CacheArgs, workload: Workload) -> Result<Vec<Row>
         Workload::Hit => hit::run(arguments).await,
         Workload::Ratio => ratio::run(arguments),
         Workload::Far => far::run(arguments).await,
+        Workload::Stampede => stampede::run(arguments).await,
+        Workload::Outage => outage::run(arguments).await,
         other => Err(format!("{} is measured by larder-bench spool", other.as_str()).into()),
     }
 }
@@ -99,7 +104,7 @@ async fn run(bench: &mut Bench, workload: Workload) -> Result<()> {
         Workload::Open => open::run(bench).await,
         Workload::Memory => memory::run(bench),
         Workload::Calm => calm::run(bench).await,
-        Workload::Hit | Workload::Ratio | Workload::Far => {
+        Workload::Hit | Workload::Ratio | Workload::Far | Workload::Stampede | Workload::Outage => {
             Err(format!("{} is measured by larder-bench cache", workload.as_str()).into())
         }
         Workload::Swap | Workload::Head => {

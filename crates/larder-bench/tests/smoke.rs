@@ -99,6 +99,16 @@ fn every_cell_of_the_cache_runs_and_is_reported() {
         let hits = row["figures"]["hits_percent"].as_f64().unwrap();
         assert!((0.0..=100.0).contains(&hits), "{row}");
     }
+    for row in of("stampede") {
+        assert_eq!(row["figures"]["most_loads_of_a_key"].as_f64(), Some(1.0), "{row}");
+    }
+    let stopped: Vec<_> =
+        of("outage").into_iter().filter(|row| row["subject"] == "larder, server stopped").collect();
+    assert_eq!(stopped.len(), 1);
+    for figure in ["hung", "failed"] {
+        assert_eq!(stopped[0]["figures"][figure].as_f64(), Some(0.0), "{}", stopped[0]);
+    }
+    assert!(stopped[0]["figures"]["owed_keys"].as_f64().unwrap() > 0.0, "{}", stopped[0]);
     assert!(printed.contains("| larder "), "{printed}");
 }
 

@@ -51,6 +51,25 @@ const ALL: &[Target] = &[
     hit(near::NESTED, near::BARE, Bound::AtMost(1.5)),
     hit(near::NOW, near::BARE, Bound::AtMost(1.3)),
     hit("hitbox", near::FACE, Bound::AtLeast(10.0)),
+    stampede(near::FACE),
+    stampede(near::NESTED),
+    stampede("larder, three tiers"),
+    Target {
+        workload: "outage",
+        cells: &[],
+        figure: "p99_us_of_the_worst_client",
+        subject: crate::workload::STOPPED,
+        to: "",
+        bound: Bound::AtMost(crate::workload::P99_MAX_US),
+    },
+    Target {
+        workload: "outage",
+        cells: &[],
+        figure: "hung",
+        subject: crate::workload::STOPPED,
+        to: "",
+        bound: Bound::AtMost(0.0),
+    },
     Target {
         workload: "ratio",
         cells: &[],
@@ -81,6 +100,17 @@ const fn agreed(
 const fn hit(subject: &'static str, to: &'static str, bound: Bound) -> Target {
     let cells = &["10,000 keys x 1", "10,000 keys x 2", "1,000,000 keys x 1", "1,000,000 keys x 2"];
     Target { workload: "hit", cells, figure: "ns_per_op", subject, to, bound }
+}
+
+const fn stampede(subject: &'static str) -> Target {
+    Target {
+        workload: "stampede",
+        cells: &[],
+        figure: "most_loads_of_a_key",
+        subject,
+        to: "",
+        bound: Bound::AtMost(1.0),
+    }
 }
 
 const fn of_the_bare_log(cells: &'static [&'static str], at_least: f64) -> Target {
