@@ -312,6 +312,27 @@ Examples:
         #[arg(long, value_name = "N")]
         seqno: SeqNo,
     },
+    /// Print each newer head of a key as it comes, at least the last one, until it is interrupted
+    ///
+    /// One line a head: its seqno and its data in base64.
+    #[command(after_help = "\
+Examples:
+  larder consensus watch postgres://me@db/shop leader
+  larder consensus watch postgres://me@db/shop leader --after 7 --count 1")]
+    Watch {
+        /// Address of the store
+        uri: String,
+        key: String,
+        /// Leave out heads up to this seqno
+        #[arg(long, value_name = "N")]
+        after: Option<SeqNo>,
+        /// End after so many heads
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Fail with exit code 4 when no newer head comes for so long
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        within: Option<Duration>,
+    },
     /// List the keys that have data
     #[command(after_help = "Example:\n  larder consensus keys log:./state")]
     Keys {

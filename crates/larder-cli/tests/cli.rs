@@ -146,6 +146,10 @@ fn a_compare_and_set_prints_the_seqno_that_counts() {
     let scan = run(&["consensus", "scan", &uri, "leader", "--from", "2", "--limit", "1"]).ok();
     assert_eq!(scan.text(), "5 AP8=\n");
     assert_eq!(run(&["consensus", "keys", &uri]).ok().text(), "leader\n");
+    let watched = run(&["consensus", "watch", &uri, "leader", "--after", "5", "--count", "1"]);
+    assert_eq!(watched.ok().text(), "6 djY=\n");
+    let watch = ["consensus", "watch", &uri, "leader", "--after", "6", "--within", "200ms"];
+    run(&watch).fails(4, "no newer head within 200ms");
     assert_eq!(run(&["consensus", "truncate", &uri, "leader", "--seqno", "6"]).ok().text(), "2\n");
     run(&["consensus", "truncate", &uri, "leader", "--seqno", "7"]).fails(4, "above the head");
     run(&["consensus", "truncate", &uri, "nobody", "--seqno", "0"]).fails(3, "no data");
@@ -298,6 +302,7 @@ fn every_command_explains_itself_with_an_example() {
         &["consensus", "scan"],
         &["consensus", "truncate"],
         &["consensus", "keys"],
+        &["consensus", "watch"],
         &["check"],
         &["bench"],
         &["verify"],
@@ -338,6 +343,7 @@ const REFUSED: &[(&str, &[&str], i32, &str)] = &[
     ("id that is not there", &["spool", "get", "memory:", ID], 3, ID),
     ("folder that is not there", &["spool", "ls", "log:{D}/new"], 3, "there is no folder"),
     ("store that is not there", &["consensus", "keys", "log:{D}/new"], 3, "there is no folder"),
+    ("no store to watch", &["consensus", "watch", "log:{D}/new", "k"], 3, "there is no folder"),
     ("file that is not there", &["spool", "put", "log:{D}/new", "{D}/none"], 3, "{D}/none"),
     ("file in place of a folder", &["spool", "put", "log:{D}/file"], 5, "is not a folder"),
     ("folder of something else", &["spool", "put", "log:{D}/foreign"], 5, "holds \"file\""),

@@ -236,6 +236,7 @@ async fn operators_see_health_metrics_status_and_a_page() {
     daemon.call(Call::put(secret, "v")).await.is(204);
     daemon.call(Call::get(secret)).await.is(200);
     daemon.call(Call::post("/v1/spool/default", "v")).await.is(201);
+    daemon.call(Call::get("/v1/consensus/secret-key")).await.is(404);
     daemon.call(Call::get("/healthz")).await.is(200);
     assert_eq!(daemon.call(Call::get("/readyz")).await.is(200).json()["ready"], true);
 
@@ -254,6 +255,9 @@ async fn operators_see_health_metrics_status_and_a_page() {
     assert!(metrics.contains(counted), "{metrics}");
     assert!(metrics.contains("larder_spool_entries{spool=\"default\"} 1"), "{metrics}");
     assert!(metrics.contains("larder_http_request_duration_seconds_bucket{"), "{metrics}");
+    let head = "{store=\"default\",operation=\"head\",outcome=\"ok\"} 1";
+    assert!(metrics.contains(&format!("larder_consensus_calls_total{head}")), "{metrics}");
+    assert!(metrics.contains("larder_consensus_duration_seconds_bucket{"), "{metrics}");
     assert!(!metrics.contains("secret-key"));
 
     let page = daemon.call(Call::get("/")).await.is(200);

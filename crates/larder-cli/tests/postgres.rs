@@ -24,6 +24,7 @@ const TESTS: &[(&str, fn())] = &[
     ("check_tries_every_law_of_a_bus", check_bus),
     ("bench_leaves_nothing", bench),
     ("versions_are_swapped_scanned_and_truncated", consensus),
+    ("a_key_is_watched_while_others_change_it", watch),
     ("check_tries_every_law_of_consensus_and_leaves_nothing", check_consensus),
     ("a_password_is_nowhere_in_what_is_said", password),
     ("a_daemon_starts_and_serves_without_the_server", without_server),
@@ -104,6 +105,25 @@ fn consensus() {
     run(&["consensus", "truncate", &uri, "k", "--seqno", "11"]).fails(4, "above the head");
     assert_eq!(run(&["consensus", "truncate", &uri, "k", "--seqno", "10"]).ok().text(), "1\n");
     assert_eq!(run(&["consensus", "keys", &uri]).ok().text(), "k\n");
+}
+
+fn watch() {
+    use std::io::{BufRead as _, BufReader};
+
+    let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
+    let uri = format!("{}?schema=watched", server.uri());
+    let watch = ["--json", "consensus", "watch", &uri, "k", "--count", "3"];
+    let piped = std::process::Stdio::piped();
+    let mut watching = support::larder().args(watch).stdout(piped).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    for (expected, seqno) in [("none", "1"), ("1", "5"), ("5", "6")] {
+        let swap = ["consensus", "cas", &uri, "k", "--expected", expected, "--seqno", seqno];
+        run_with(&swap, b"data").ok();
+        // Each is printed when it comes, and not at the end.
+        let line = lines.next().unwrap().unwrap();
+        assert_eq!(line, format!(r#"{{"data":"ZGF0YQ==","seqno":{seqno}}}"#));
+    }
+    assert!(watching.wait().unwrap().success());
 }
 
 fn check_consensus() {

@@ -63,6 +63,10 @@ struct Readme;
 #[doc = include_str!("../../../docs/coherence.md")]
 struct CoherencePage;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/consensus.md")]
+struct ConsensusPage;
+
 #[cfg(all(doctest, feature = "redis"))]
 #[doc = include_str!("../../../docs/redis.md")]
 struct RedisPage;

@@ -1,9 +1,13 @@
 //! `larder consensus`: versioned keys.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use larder::{CaSResult, Consensus, SeqNo, SharedConsensus, VersionedData};
-use larder_core::consensus::check_compare_and_set;
+use larder::error::chain;
+use larder::recipes::Watch;
+use larder::{CaSResult, Consensus, Failure, Retry, SeqNo, SharedConsensus, VersionedData};
+use larder_core::consensus::{check_compare_and_set, check_consensus_key};
 use serde_json::json;
 
 use crate::args::{ConsensusAction, ConsensusArgs, Expected};
@@ -31,18 +35,29 @@ pub(crate) async fn run(args: ConsensusArgs, output: &mut Output) -> Result<(), 
         ConsensusAction::Scan { uri, key, from, limit } => {
             let store = stores::open_existing_consensus(&uri).await?;
             let versions = store.scan(&key, from, limit).await;
-            for version in versions.map_err(|error| Exit::from(error).at(&uri))? {
-                let (seqno, data) = (version.seqno.0, STANDARD.encode(&version.data));
-                output
-                    .line(&json!({ "seqno": seqno, "data": data }), &format!("{seqno} {data}"))?;
-            }
-            Ok(())
+            let versions = versions.map_err(|error| Exit::from(error).at(&uri))?;
+            versions.iter().try_for_each(|version| show_version(version, output))
         }
         ConsensusAction::Truncate { uri, key, seqno } => {
             let store = stores::open_existing_consensus(&uri).await?;
             let deleted = store.truncate(&key, seqno).await;
             let deleted = deleted.map_err(|error| Exit::from(error).at(&uri))?;
             output.line(&json!({ "deleted": deleted }), &deleted.to_string())
+        }
+        ConsensusAction::Watch { uri, key, after, count, within } => {
+            // What is wrong with the key is told before a store is touched.
+            check_consensus_key(&key).map_err(|error| Exit::usage(error.to_string()))?;
+            let store = stores::open_existing_consensus(&uri).await?;
+            let mut watch = Watch::new(store, key);
+            if let Some(after) = after {
+                watch = watch.after(after);
+            }
+            for _ in 0..count.unwrap_or(u64::MAX) {
+                let head = newer(&mut watch, within).await.map_err(|exit| exit.at(&uri))?;
+                show_version(&head, output)?;
+                output.flush()?;
+            }
+            Ok(())
         }
         ConsensusAction::Keys { uri } => {
             let store = stores::open_existing_consensus(&uri).await?;
@@ -54,6 +69,35 @@ pub(crate) async fn run(args: ConsensusArgs, output: &mut Output) -> Result<(), 
             Ok(())
         }
     }
+}
+
+/// The next head, in time; a store that is away is asked again until then.
+async fn newer(
+    watch: &mut Watch<SharedConsensus>,
+    within: Option<Duration>,
+) -> Result<VersionedData, Exit> {
+    let found = async {
+        loop {
+            let found = watch.next().await;
+            let Err(error) = &found else { return found };
+            if error.retry() == Retry::Never {
+                return found;
+            }
+            say(&format!("{}; asking again", chain(error)));
+        }
+    };
+    let Some(within) = within else { return Ok(found.await?) };
+    if let Ok(found) = tokio::time::timeout(within, found).await {
+        return Ok(found?);
+    }
+    let message = format!("no newer head within {}", humantime::format_duration(within));
+    Err(Exit::new(Code::ConditionNotMet, message))
+}
+
+/// A version in one line.
+fn show_version(version: &VersionedData, output: &mut Output) -> Result<(), Exit> {
+    let (seqno, data) = (version.seqno.0, STANDARD.encode(&version.data));
+    output.line(&json!({ "seqno": seqno, "data": data }), &format!("{seqno} {data}"))
 }
 
 fn show_head(head: &VersionedData, output: &mut Output) -> Result<(), Exit> {

@@ -53,7 +53,7 @@ pub(crate) fn install() -> Result<Metrics, Exit> {
     let failed =
         |error: &dyn std::fmt::Display| Exit::failed(format!("cannot set up the metrics: {error}"));
     let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), SECONDS)
+        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), SECONDS)
         .map_err(|error| failed(&error))?
         .build_recorder();
     let prometheus = recorder.handle();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use larder::cache::Cache;
 use larder::compose::{BoundedOffload, Drained};
+use larder::consensus::Measured;
 use larder::{Clock, SharedConsensus, SharedSpool, Spool, SystemClock};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
@@ -54,6 +55,7 @@ impl App {
         }
         let uri = config.consensus.uri.map(|uri| uri.0).unwrap_or_default();
         let consensus = stores::open_consensus(&uri).await?;
+        let consensus = SharedConsensus::new(Measured::new(consensus, "default"));
         let kib = usize::try_from(config.limits.bodies / 1024).unwrap_or(usize::MAX);
         Ok(Self {
             limits: config.limits,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use larder::consensus::{Measured, Timeout};
+use larder::recipes::Nonced;
 use larder::registry::OpenError;
 use larder::{AddressError, MemoryConsensus, SharedConsensus};
 use larder_testkit::{Need, Place, Subject, subjects};
@@ -18,6 +20,11 @@ pub(crate) fn all() -> Vec<Candidate<SharedConsensus>> {
             Ok(Place::new(move || std::future::ready(Ok::<_, OpenError>(store.clone()))))
         })
         .into(),
+        around("timeout", |store| {
+            SharedConsensus::new(Timeout::new(store, std::time::Duration::from_secs(20)))
+        }),
+        around("measured", |store| SharedConsensus::new(Measured::new(store, "laws"))),
+        around("nonced", |store| SharedConsensus::new(Nonced::new(store))),
         log(),
         #[cfg(feature = "postgres")]
         postgres(),
@@ -43,6 +50,15 @@ fn etcd() -> Candidate<SharedConsensus> {
     })
     .offering([Need::Reopen]);
     Candidate { subject, missing: EtcdServer::missing() }
+}
+
+/// A store in memory with something around it.
+fn around(name: &str, wrap: fn(MemoryConsensus) -> SharedConsensus) -> Candidate<SharedConsensus> {
+    let place = move || {
+        let store = wrap(MemoryConsensus::default());
+        Ok(Place::new(move || std::future::ready(Ok::<_, OpenError>(store.clone()))))
+    };
+    Subject::new(name, place).into()
 }
 
 /// A server and a schema for each place.

@@ -8,6 +8,7 @@
 mod buses;
 mod caches;
 mod consensus;
+mod recipes;
 mod spools;
 
 use std::env;
@@ -22,16 +23,16 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for candidate in buses::all() {
-        candidate.enlist(&mut trials);
+        candidate.enlist(&[], &mut trials);
     }
     for candidate in caches::all() {
-        candidate.enlist(&mut trials);
+        candidate.enlist(&[], &mut trials);
     }
     for candidate in spools::all() {
-        candidate.enlist(&mut trials);
+        candidate.enlist(&[], &mut trials);
     }
     for candidate in consensus::all() {
-        candidate.enlist(&mut trials);
+        candidate.enlist(recipes::LAWS, &mut trials);
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -50,12 +51,12 @@ impl<S: Contract> From<Subject<S>> for Candidate<S> {
 }
 
 impl<S: Contract> Candidate<S> {
-    /// Makes a trial of every law.
-    fn enlist(self, trials: &mut Vec<Trial>) {
+    /// Makes a trial of every law, and of what is built `above` the contract.
+    fn enlist(self, above: &'static [Law<S>], trials: &mut Vec<Trial>) {
         let required = is_required(self.subject.name());
         let missing = self.missing.map(Arc::new);
         let subject = Arc::new(self.subject);
-        for law in S::laws() {
+        for law in S::laws().iter().chain(above) {
             let name = format!("{}::{}::{}", S::NAME, subject.name(), law.name);
             let lacks = subject.lacks(law.needs).is_some();
             let (subject, absent) = (Arc::clone(&subject), missing.clone());
