@@ -16,10 +16,14 @@ use crate::driver::postgres::{
 };
 use crate::registry::OpenError;
 
+mod look;
 mod statement;
+mod trim;
 
 use super::coalesce::{Bounds, Coalescer, Unanswered};
-use statement::{LAYOUT, Look, Statements, Swap, Tables, number, unread, version, written};
+use look::{Look, SCAN_MAX};
+use statement::{LAYOUT, Statements, Swap, Tables, number, unread, version, written};
+use trim::Trim;
 
 /// A consensus store in a PostgreSQL server, for any number of processes on any number of machines.
 ///
@@ -66,6 +70,7 @@ use statement::{LAYOUT, Look, Statements, Swap, Tables, number, unread, version,
 pub struct PostgresConsensus {
     swaps: Coalescer<Swap>,
     looks: Coalescer<Look>,
+    trims: Coalescer<Trim>,
     durability: Durability,
     payload_bytes_max: u64,
 }
@@ -152,6 +157,7 @@ impl PostgresConsensus {
             if standbys.are_waited_for { Durability::Machine } else { Durability::Power };
         Ok(Self {
             swaps: Coalescer::new(Arc::clone(&tables), bounds),
+            trims: Coalescer::new(Arc::clone(&tables), bounds),
             looks: Coalescer::new(tables, bounds),
             durability,
             payload_bytes_max,
@@ -160,6 +166,23 @@ impl PostgresConsensus {
 
     fn tables(&self) -> &Arc<Tables> {
         self.swaps.tools()
+    }
+
+    async fn look(&self, look: Look) -> Result<Vec<VersionedData>, ConsensusError> {
+        self.looks.submit(look).await.unwrap_or_else(|why| match why {
+            Unanswered::Full => Err(FULL.into()),
+            // It changes nothing, however far it came.
+            Unanswered::NotBegun | Unanswered::Begun => Err(LATE.into()),
+        })
+    }
+
+    /// What is known of a write without an answer.
+    fn undone(&self, operation: &'static str, why: Unanswered) -> ConsensusError {
+        match why {
+            Unanswered::Full => FULL.into(),
+            Unanswered::NotBegun => LATE.into(),
+            Unanswered::Begun => written(self.tables().pool.late(), operation),
+        }
     }
 }
 
@@ -208,12 +231,7 @@ impl Consensus for PostgresConsensus {
 
     async fn head(&self, key: &str) -> Result<Option<VersionedData>, ConsensusError> {
         check_consensus_key(key)?;
-        let looked = self.looks.submit(Look(key.into())).await;
-        looked.unwrap_or_else(|why| match why {
-            Unanswered::Full => Err(FULL.into()),
-            // It changes nothing, however far it came.
-            Unanswered::NotBegun | Unanswered::Begun => Err(LATE.into()),
-        })
+        Ok(self.look(Look::Head(key.into())).await?.pop())
     }
 
     async fn compare_and_set(
@@ -229,14 +247,7 @@ impl Consensus for PostgresConsensus {
             return Err(Determinate::TooLarge { bytes, bytes_max }.into());
         }
         let swapped = self.swaps.submit(Swap { key: key.into(), expected, new }).await;
-        swapped.unwrap_or_else(|why| match why {
-            Unanswered::Full => Err(FULL.into()),
-            Unanswered::NotBegun => Err(LATE.into()),
-            Unanswered::Begun => {
-                let late = self.tables().pool.late();
-                Err(written(late, "compare_and_set"))
-            }
-        })
+        swapped.unwrap_or_else(|why| Err(self.undone("compare_and_set", why)))
     }
 
     async fn scan(
@@ -247,9 +258,12 @@ impl Consensus for PostgresConsensus {
     ) -> Result<Vec<VersionedData>, ConsensusError> {
         check_consensus_key(key)?;
         check_seqno(from)?;
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        if limit <= SCAN_MAX {
+            return self.look(Look::Scan { key: key.into(), from, limit: most }).await;
+        }
         let tables = self.tables();
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = tables.pool.query(&tables.statements.scan, &[&key, &number(from), &limit]).await;
+        let rows = tables.pool.query(&tables.statements.scan, &[&key, &number(from), &most]).await;
         let rows = rows.map_err(|trouble| unread(trouble, "scan"))?;
         let versions = rows.iter().map(|row| version(row, 0));
         let odd = || unread(Trouble::Odd { what: "no row about a version" }, "scan");
@@ -259,18 +273,8 @@ impl Consensus for PostgresConsensus {
     async fn truncate(&self, key: &str, seqno: SeqNo) -> Result<usize, ConsensusError> {
         check_consensus_key(key)?;
         check_seqno(seqno)?;
-        let tables = self.tables();
-        let rows = tables.pool.query(&tables.statements.truncate, &[&key, &number(seqno)]).await;
-        let rows = rows.map_err(|trouble| written(trouble, "truncate"))?;
-        let odd = || written(Trouble::Odd { what: "no row about a truncation" }, "truncate");
-        let row = rows.first().ok_or_else(odd)?;
-        let head: Option<i64> = row.try_get(0).map_err(|_| odd())?;
-        let deleted: i64 = row.try_get(1).map_err(|_| odd())?;
-        let head = SeqNo(head.ok_or(Determinate::NoSuchKey)?.unsigned_abs());
-        if seqno > head {
-            return Err(Determinate::AboveHead { seqno, head }.into());
-        }
-        usize::try_from(deleted).map_err(|_| odd())
+        let trimmed = self.trims.submit(Trim { key: key.into(), below: seqno }).await;
+        trimmed.unwrap_or_else(|why| Err(self.undone("truncate", why)))
     }
 
     fn durability(&self) -> Durability {

@@ -61,7 +61,11 @@ const TESTS: &[(&str, Run)] = tests! {
         two_initialisers_do_not_both_win,
         a_writer_that_stood_still_makes_nothing_again_that_was_truncated,
         what_is_not_committed_is_not_seen,
-        a_batch_is_judged_key_by_key;
+        a_batch_is_judged_key_by_key,
+        two_truncations_count_each_version_once,
+        a_truncation_goes_by_the_head_that_is_committed,
+        truncations_and_scans_are_judged_key_by_key,
+        batches_of_truncations_in_opposite_orders_do_not_stop_one_another;
     histories:
         terminated_connections_leave_one_order,
         a_server_that_is_killed_leaves_one_order,

@@ -40,11 +40,12 @@ pub(super) struct Tables {
 #[derive(Debug)]
 pub(super) struct Statements {
     pub(super) scan: String,
+    pub(super) scans: String,
     pub(super) truncate: String,
     pub(super) keys: String,
+    pub(super) heads: String,
     replace: String,
     initialise: String,
-    heads: String,
     current: String,
 }
 
@@ -88,12 +89,24 @@ impl Statements {
                 "SELECT seqno, data FROM {version} WHERE key = $1 AND seqno >= $2 \
                  ORDER BY seqno LIMIT $3"
             ),
-            // The head that the snapshot shows only grows, so it goes on being enough.
+            scans: format!(
+                "SELECT r.at, v.seqno, v.data FROM unnest($1::text[], $2::bigint[], $3::bigint[]) \
+                 WITH ORDINALITY AS r(key, first, most, at) CROSS JOIN LATERAL \
+                 (SELECT seqno, data FROM {version} v WHERE v.key = r.key AND v.seqno >= r.first \
+                 ORDER BY v.seqno LIMIT r.most) v ORDER BY r.at, v.seqno"
+            ),
+            // The head that the snapshot shows only grows, so it goes on being enough. Versions are locked in
+            // one order, so that batches of two processes do not wait for one another in a circle.
             truncate: format!(
-                "WITH top AS MATERIALIZED (SELECT seqno FROM {head} WHERE key = $1), \
-                 gone AS (DELETE FROM {version} WHERE key = $1 AND seqno < $2 \
-                 AND EXISTS (SELECT 1 FROM top WHERE top.seqno >= $2) RETURNING 1) \
-                 SELECT (SELECT seqno FROM top), (SELECT count(*) FROM gone)"
+                "WITH top AS MATERIALIZED (SELECT r.key, r.below, h.seqno \
+                 FROM unnest($1::text[], $2::bigint[]) AS r(key, below) JOIN {head} h ON h.key = r.key), \
+                 doomed AS MATERIALIZED (SELECT v.key, v.seqno FROM top t JOIN {version} v \
+                 ON v.key = t.key AND v.seqno < t.below WHERE t.seqno >= t.below \
+                 ORDER BY v.key, v.seqno FOR UPDATE OF v), \
+                 gone AS (DELETE FROM {version} v USING doomed d \
+                 WHERE v.key = d.key AND v.seqno = d.seqno RETURNING v.key), \
+                 counts AS (SELECT key, count(*) AS gone FROM gone GROUP BY key) \
+                 SELECT t.key, t.seqno, coalesce(c.gone, 0) FROM top t LEFT JOIN counts c ON c.key = t.key"
             ),
             keys: format!("SELECT key FROM {head} WHERE key > $1 ORDER BY key LIMIT $2"),
         }
@@ -200,47 +213,6 @@ fn judge(
         }
     }
     Ok(())
-}
-
-/// One look at a head.
-#[derive(Clone, Debug)]
-pub(super) struct Look(pub(super) Arc<str>);
-
-impl Job for Look {
-    type Answer = Result<Option<VersionedData>, ConsensusError>;
-    type Tools = Arc<Tables>;
-
-    fn lane(&self) -> usize {
-        0
-    }
-
-    fn owner(&self) -> Option<&Arc<str>> {
-        None
-    }
-
-    fn bytes(&self) -> usize {
-        self.0.len()
-    }
-
-    async fn run(tables: &Arc<Tables>, looks: &[Self]) -> Vec<Self::Answer> {
-        match look(tables, looks).await {
-            Ok(heads) => heads.into_iter().map(Ok).collect(),
-            Err(trouble) => looks.iter().map(|_| Err(unread(trouble.clone(), "head"))).collect(),
-        }
-    }
-}
-
-/// Reads heads in one statement, which begins after each of them was asked for.
-async fn look(tables: &Tables, looks: &[Look]) -> Result<Vec<Option<VersionedData>>, Trouble> {
-    let keys: Vec<&str> = looks.iter().map(|look| &*look.0).collect();
-    let mut heads = vec![None; looks.len()];
-    for row in tables.pool.query(&tables.statements.heads, &[&keys]).await? {
-        let odd = || Trouble::Odd { what: "no row about a head" };
-        let at = row.try_get::<_, i64>(0).ok().and_then(|at| usize::try_from(at - 1).ok());
-        let place = at.and_then(|at| heads.get_mut(at)).ok_or_else(odd)?;
-        *place = Some(version(&row, 1).ok_or_else(odd)?);
-    }
-    Ok(heads)
 }
 
 /// A version from the columns `at` and the one behind it.
