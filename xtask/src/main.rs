@@ -28,9 +28,12 @@ The chores of the workspace.
                                  without a word those of spool and cache; of the spool
                                  with --ext4 on a new, journaled file system (needs root),
                                  with --rocksdb beside RocksDB, too; the rest is passed on
-    cargo xtask soak             the long suites: a million crash schedules, a thousand kills
+    cargo xtask soak             the long suites: a million crash schedules, a thousand kills,
+                                 a thousand histories
         [--schedules N] [--seconds S] [--seed N]   crash schedules only, so many or so long
         [--replay KIND:SEED:STEP]                  one schedule that failed
+        [--histories N] [--seed N]                 histories of consensus stores only: N with faults
+                                                   for each engine, N / 20 with restarts
         [--fuzz S]                                 each fuzz target for so many seconds
 ";
 

@@ -11,6 +11,8 @@ struct Request {
     schedules: Vec<(&'static str, String)>,
     /// Seconds for each fuzz target.
     fuzz: Option<String>,
+    /// Histories of consensus stores, for each engine.
+    histories: Option<String>,
 }
 
 impl Request {
@@ -24,6 +26,10 @@ impl Request {
                 "--seconds" => ("LARDER_SOAK_SECONDS", number(word, value()?)?),
                 "--seed" => ("LARDER_SOAK_SEED", number(word, value()?)?),
                 "--replay" => ("LARDER_CRASH_REPLAY", (*value()?).to_owned()),
+                "--histories" => {
+                    request.histories = Some(number(word, value()?)?);
+                    continue;
+                }
                 "--fuzz" => {
                     request.fuzz = Some(number(word, value()?)?);
                     continue;
@@ -41,6 +47,10 @@ pub(crate) fn soak(words: &[&str]) -> Result<(), String> {
     let request = Request::parse(words)?;
     if let Some(seconds) = &request.fuzz {
         return fuzz(seconds);
+    }
+    if let Some(count) = &request.histories {
+        let seed = request.schedules.iter().find(|(name, _)| *name == "LARDER_SOAK_SEED");
+        return histories(count, seed.map(|(_, seed)| seed.as_str()));
     }
     let settings: Vec<(&str, &str)> =
         request.schedules.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -60,6 +70,23 @@ pub(crate) fn soak(words: &[&str]) -> Result<(), String> {
         let test = ["test", "--release", "-p", "larder", "--features", "s3", "--locked"];
         let only = ["--test", "s3", "--", "histories::"];
         run("cargo", &[&test[..], &only[..]].concat(), &[("LARDER_S3_HISTORIES", "1000")])
+    })?;
+    histories("1000", None)
+}
+
+/// So many histories of each engine with faults, and a twentieth of that with restarts.
+fn histories(count: &str, seed: Option<&str>) -> Result<(), String> {
+    let restarts = count.parse::<u64>().map_or(1, |count| count.div_ceil(20)).to_string();
+    let mut settings = vec![
+        ("LARDER_HISTORIES", count),
+        ("LARDER_HISTORY_RESTARTS", restarts.as_str()),
+        ("LARDER_TEST_REQUIRE", "all"),
+    ];
+    settings.extend(seed.map(|seed| ("LARDER_HISTORY_SEED", seed)));
+    timed("histories", || {
+        let test = ["test", "-p", "larder", "--features", "postgres", "--locked"];
+        let only = ["--test", "histories", "--", "--nocapture", "--test-threads=2"];
+        run("cargo", &[&test[..], &only[..]].concat(), &settings)
     })
 }
 
@@ -97,6 +124,8 @@ mod tests {
         let request = Request::parse(&["--seconds", "60", "--replay", "fair:1:2"]).unwrap();
         assert_eq!(request.schedules[0], ("LARDER_SOAK_SECONDS", "60".to_owned()));
         assert_eq!(request.schedules[1], ("LARDER_CRASH_REPLAY", "fair:1:2".to_owned()));
+        let histories = Request::parse(&["--histories", "500", "--seed", "7"]).unwrap();
+        assert_eq!(histories.histories.as_deref(), Some("500"));
         assert_eq!(Request::parse(&["--fuzz", "9"]).unwrap().fuzz.as_deref(), Some("9"));
         for wrong in [&["--seconds"][..], &["--seconds", "x"], &["--sedes", "1"]] {
             assert!(Request::parse(wrong).is_err(), "{wrong:?}");

@@ -13,6 +13,7 @@ use crate::{broken, is_caught_by};
 enum Defect {
     None,
     StaleHead,
+    RejectsFromMemory,
     ChecksThenActs,
     ForgetsWhatWasTruncated,
     JudgesArgumentsLate,
@@ -90,6 +91,15 @@ impl Consensus for Defective {
                 }
                 return self.inner.compare_and_set(key, now, new).await;
             }
+            Defect::RejectsFromMemory => {
+                // A head that somebody may have moved since decides, and is read anew only after that.
+                let known = self.heads.lock().unwrap().remove(key).map(|head| head.seqno);
+                if known.is_some() && known != expected {
+                    return Ok(CaSResult::ExpectationMismatch { current: known });
+                }
+                let head = self.inner.head(key).await?;
+                self.heads.lock().unwrap().extend(head.map(|head| (key.to_owned(), head)));
+            }
             Defect::ForgetsWhatWasTruncated if expected.is_none() && head.is_some() => {
                 let oldest = self.inner.scan(key, SeqNo::MIN, 1).await?;
                 if oldest.first().is_some_and(|oldest| new.seqno < oldest.seqno) {
@@ -164,6 +174,12 @@ async fn a_stale_head_is_caught() {
         "any_sequence_of_calls_agrees_with_the_reference",
     ];
     is_caught_by(subject(Defect::StaleHead), &laws).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_remembered_head_that_rejects_is_caught() {
+    let laws = ["gaps_are_legal_and_stay", "concurrent_histories_are_linearizable"];
+    is_caught_by(subject(Defect::RejectsFromMemory), &laws).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
