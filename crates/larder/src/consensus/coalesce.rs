@@ -2,7 +2,8 @@
 //!
 //! A call that finds a free place is sent alone, at once, by its caller. While all places are taken, calls
 //! wait, and whoever is done takes as many of them as one statement holds: the more there is to do, the
-//! larger the batches, and no timer decides anything. Jobs with the same owner are never on their way
+//! larger the batches, and no timer decides anything. Some of the places are for full statements alone: one
+//! for a handful of calls beside others costs the server more than the handful waits. Jobs with the same owner are never on their way
 //! together, and keep their order.
 
 use std::collections::{HashMap, VecDeque};
@@ -43,6 +44,9 @@ const LANES: usize = 2;
 pub(super) struct Bounds {
     /// Statements on their way at once.
     pub(super) statements: usize,
+    /// As many of them are sent whatever they hold; one more only when it is full. So calls that come by the
+    /// hundred make few large statements, which cost the server a fraction, and few calls do not wait.
+    pub(super) eager: usize,
     /// Jobs in one statement.
     pub(super) jobs: usize,
     /// Bytes in one statement, unless a single job is larger.
@@ -126,11 +130,17 @@ impl<J: Job> Coalescer<J> {
         let waits = {
             let mut state = inner.lock();
             let is_owned = job.owner().is_some_and(|owner| state.owned.contains_key(owner));
-            if state.running < inner.bounds.statements && state.is_drained() && !is_owned {
+            if state.running < inner.bounds.eager && state.is_drained() && !is_owned {
                 state.begin(&job);
                 None
             } else {
-                Some(state.wait(&inner.bounds, job.clone())?)
+                let waits = state.wait(&inner.bounds, job.clone())?;
+                let has_place = state.running < state.places(&inner.bounds);
+                drop(state);
+                if has_place {
+                    inner.pump();
+                }
+                Some(waits)
             }
         };
         let Some((stage, answer)) = waits else {
@@ -220,10 +230,16 @@ impl<J: Job> State<J> {
         Ok((stage, receiver))
     }
 
+    /// How many statements may be on their way now.
+    fn places(&self, bounds: &Bounds) -> usize {
+        let is_full = self.ready.iter().any(|lane| lane.len() >= bounds.jobs);
+        if is_full { bounds.statements } else { bounds.eager }
+    }
+
     /// Takes what one more statement can hold; nothing when there is no room for one.
     fn take(&mut self, bounds: &Bounds) -> Vec<Waiting<J>> {
         let mut batch = Vec::new();
-        if self.running >= bounds.statements {
+        if self.running >= self.places(bounds) {
             return batch;
         }
         while batch.is_empty() && !self.is_drained() {

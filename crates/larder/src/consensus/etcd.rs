@@ -139,6 +139,7 @@ impl EtcdConsensus {
         })?;
         let bounds = Bounds {
             statements: ON_THEIR_WAY,
+            eager: ON_THEIR_WAY,
             jobs: SWAPS,
             bytes: SWAP_BYTES,
             waiting: 10_000,

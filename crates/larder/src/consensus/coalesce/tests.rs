@@ -59,6 +59,11 @@ fn job(owner: &str) -> Tried {
 }
 
 fn coalescer(statements: usize, waiting: usize) -> Arc<Coalescer<Tried>> {
+    with_places(statements, statements, waiting)
+}
+
+/// With `eager` places for all, and the others for full batches.
+fn with_places(statements: usize, eager: usize, waiting: usize) -> Arc<Coalescer<Tried>> {
     let tools = Arc::new(Watched {
         gate: Semaphore::new(0),
         begun: AtomicUsize::new(0),
@@ -66,7 +71,8 @@ fn coalescer(statements: usize, waiting: usize) -> Arc<Coalescer<Tried>> {
         sizes: Mutex::default(),
     });
     let limit = Duration::from_secs(5);
-    let bounds = Bounds { statements, jobs: 10, bytes: 100, waiting, waiting_bytes: 10_000, limit };
+    let bounds =
+        Bounds { statements, eager, jobs: 10, bytes: 100, waiting, waiting_bytes: 10_000, limit };
     Arc::new(Coalescer::new(tools, bounds))
 }
 
@@ -100,6 +106,24 @@ async fn a_lone_job_goes_alone_and_what_waits_goes_together() {
     let answers: Vec<_> = join_all(calls).await.into_iter().map(|call| call.unwrap()).collect();
     assert_eq!(sizes(&coalescer), [1, 10, 10, 3]);
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+}
+
+#[tokio::test]
+async fn further_places_are_for_full_batches_and_these_do_not_wait() {
+    let coalescer = with_places(2, 1, 100);
+    let submit = |owner: usize| {
+        let coalescer = Arc::clone(&coalescer);
+        tokio::spawn(async move { coalescer.submit(job(&owner.to_string())).await })
+    };
+    let mut calls: Vec<_> = (0..10).map(submit).collect();
+    settle().await;
+    assert_eq!(sizes(&coalescer), [1], "nine are not worth a place");
+    calls.extend((10..25).map(submit));
+    settle().await;
+    assert_eq!(sizes(&coalescer), [1, 10], "ten are, and nobody had to be done for that");
+    let_go(&coalescer, 100);
+    assert!(join_all(calls).await.into_iter().all(|call| call.unwrap().is_ok()));
+    assert_eq!(sizes(&coalescer), [1, 10, 10, 4]);
 }
 
 #[tokio::test]
