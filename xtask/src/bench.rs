@@ -11,8 +11,9 @@ const IMAGE_BYTES: &str = "8G";
 /// one may say what is measured; without any it is everything.
 pub(crate) fn run_with(arguments: &[&str]) -> Result<(), String> {
     match arguments {
-        [] => measure_spool(&[]).and_then(|()| cache(&[])),
+        [] => measure_spool(&[]).and_then(|()| cache(&[])).and_then(|()| consensus(&[])),
         ["cache", rest @ ..] => cache(rest),
+        ["consensus", rest @ ..] => consensus(rest),
         ["spool", rest @ ..] | rest => measure_spool(rest),
     }
 }
@@ -21,6 +22,12 @@ pub(crate) fn run_with(arguments: &[&str]) -> Result<(), String> {
 fn cache(arguments: &[&str]) -> Result<(), String> {
     let build = ["run", "--release", "--locked", "-p", "larder-bench", "--features", "cache-peers"];
     run("cargo", &[&build[..], &["--", "cache"], arguments].concat(), &[])
+}
+
+/// Consensus beside a statement or a transaction for each call, over servers that are started for it.
+fn consensus(arguments: &[&str]) -> Result<(), String> {
+    let build = ["run", "--release", "--locked", "-p", "larder-bench", "--", "consensus"];
+    run("cargo", &[&build[..], arguments].concat(), &[])
 }
 
 fn measure_spool(arguments: &[&str]) -> Result<(), String> {

@@ -33,7 +33,7 @@ use txn::{Look, Store, Swap, unread, written};
 /// |---|---|
 /// | durability | [`Durability::Machine`] in a cluster of two voting members or more, else [`Durability::Power`] |
 /// | consistency | linearizable: each call is one transaction or one read at one revision, agreed on by the cluster |
-/// | time limits | `timeout` of the address for each call, waiting included |
+/// | time limits | `timeout` of the address for each request, waiting included; scans and listings of many pages make several |
 /// | limits | `max_payload` of the address for data; 10,000 calls and 64 MiB that wait |
 ///
 /// Refused at open: a release before 3.4, a learner, a member without a leader, corrupt data, keys of another
