@@ -8,73 +8,21 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use larder::clock::random_u64;
 use larder::consensus::ObjectConsensus;
-use larder::recipes::{Resolution, resolve};
-use larder::{CaSResult, ConsensusError, Failure, Retry, SeqNo, VersionedData};
+use larder::{CaSResult, SeqNo};
 use larder_testkit::Proxy;
 use larder_testkit::history::Recorder;
 use larder_testkit::service::{S3Process, S3Quirk, S3Server};
 
-const CLIENTS: usize = 8;
+#[path = "../support/clients.rs"]
+mod clients;
 
-/// A call that nobody knew the outcome of, and what was found out.
-struct Resolved {
-    new: VersionedData,
-    resolution: Resolution,
-}
+use clients::{CLIENTS, Resolved, judge, live, patiently};
 
 /// What became of a history.
 #[derive(Debug, Default)]
 struct Tally {
     committed: usize,
     unknown: usize,
-}
-
-async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, ConsensusError>) -> T {
-    for _ in 0..1_000 {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => assert_eq!(error.retry(), Retry::Later, "{error:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the endpoint was not found again");
-}
-
-/// One client: it appends to what it believes is the head until it is told to stop.
-async fn live(
-    store: &ObjectConsensus,
-    recorder: &Recorder,
-    client: usize,
-    enough: &AtomicBool,
-) -> Vec<Resolved> {
-    let (mut head, mut resolved, mut turn) = (None, Vec::new(), 0_u64);
-    while !enough.load(Ordering::SeqCst) {
-        turn += 1;
-        if turn % 8 == 0 {
-            let _ = recorder.scan(store, SeqNo(turn / 2), 3).await;
-        }
-        if turn % 16 == 0 {
-            let below = head.map_or(SeqNo::MIN, |SeqNo(head)| SeqNo(head.saturating_sub(20)));
-            let _ = recorder.truncate(store, below).await;
-        }
-        let seqno = head.map_or(0, |SeqNo(head)| head + 1 + turn % 2);
-        let data = format!("{client}.{turn} after {head:?}").into();
-        let new = VersionedData { seqno: SeqNo(seqno), data };
-        match recorder.compare_and_set(store, head, new.clone()).await {
-            Ok(CaSResult::Committed) => head = Some(new.seqno),
-            Ok(CaSResult::ExpectationMismatch { current }) => head = current,
-            Err(ConsensusError::Indeterminate(_)) => {
-                let asked = patiently(async || resolve(store, recorder.key(), head, &new).await);
-                resolved.push(Resolved { resolution: asked.await, new: new.clone() });
-                head = patiently(async || recorder.head(store).await).await.map(|head| head.seqno);
-            }
-            Err(error) => {
-                assert_eq!(error.retry(), Retry::Later, "{error:?}");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    }
-    resolved
 }
 
 /// A history on a key of its own at `uri`, while `disturb` runs; then `calm` ends what is under way.
@@ -100,17 +48,7 @@ async fn history(
     let left = patiently(async || recorder.scan(&stores[0], SeqNo::MIN, usize::MAX).await).await;
     let history = recorder.history();
     history.check()?;
-    for Resolved { new, resolution } in &resolved {
-        let oldest = left.first().map(|version| version.seqno);
-        let is_there = left.contains(new);
-        match resolution {
-            Resolution::Committed => {
-                assert!(is_there || Some(new.seqno) < oldest, "{new:?} is not there");
-            }
-            Resolution::Lost => assert!(!is_there, "{new:?} is there"),
-            Resolution::Open | Resolution::Unknown => {}
-        }
-    }
+    judge(&resolved, &left);
     let committed = larder_testkit::history::Answer::Swapped(CaSResult::Committed);
     let committed = history.events.iter().filter(|event| event.answer == committed).count();
     Ok(Tally { committed, unknown: resolved.len() })
