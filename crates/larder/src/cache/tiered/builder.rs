@@ -26,6 +26,12 @@ pub struct TieredBuilder<L1, L2, R = SequentialReadPolicy, W = OptimisticParalle
     l2: L2,
     read: R,
     write: W,
+    settings: Settings,
+}
+
+/// What has the same type whatever the layers and policies are.
+#[derive(Debug)]
+struct Settings {
     label: String,
     refill: RefillPolicy,
     l1_ttl_max: Option<Duration>,
@@ -42,13 +48,15 @@ impl<L1, L2> TieredBuilder<L1, L2> {
             l2,
             read: SequentialReadPolicy,
             write: OptimisticParallelWritePolicy,
-            label: String::from("tiered"),
-            refill: RefillPolicy::Always,
-            l1_ttl_max: None,
-            on_layer_error: OnLayerError::Miss,
-            clock: SystemClock::shared(),
-            offload: AnyOffload::default(),
-            ledger: None,
+            settings: Settings {
+                label: String::from("tiered"),
+                refill: RefillPolicy::Always,
+                l1_ttl_max: None,
+                on_layer_error: OnLayerError::Miss,
+                clock: SystemClock::shared(),
+                offload: AnyOffload::default(),
+                ledger: None,
+            },
         }
     }
 }
@@ -57,76 +65,28 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
     /// The name in metrics, events and source paths. Default: `tiered`.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = label.into();
+        self.settings.label = label.into();
         self
     }
 
     /// When each layer is read. Default: [`SequentialReadPolicy`].
     #[must_use]
     pub fn read<P>(self, read: P) -> TieredBuilder<L1, L2, P, W> {
-        let Self {
-            l1,
-            l2,
-            write,
-            label,
-            refill,
-            l1_ttl_max,
-            on_layer_error,
-            clock,
-            offload,
-            ledger,
-            ..
-        } = self;
-        TieredBuilder {
-            l1,
-            l2,
-            read,
-            write,
-            label,
-            refill,
-            l1_ttl_max,
-            on_layer_error,
-            clock,
-            offload,
-            ledger,
-        }
+        let Self { l1, l2, write, settings, .. } = self;
+        TieredBuilder { l1, l2, read, write, settings }
     }
 
     /// When each layer is written. Default: [`OptimisticParallelWritePolicy`].
     #[must_use]
     pub fn write<P>(self, write: P) -> TieredBuilder<L1, L2, R, P> {
-        let Self {
-            l1,
-            l2,
-            read,
-            label,
-            refill,
-            l1_ttl_max,
-            on_layer_error,
-            clock,
-            offload,
-            ledger,
-            ..
-        } = self;
-        TieredBuilder {
-            l1,
-            l2,
-            read,
-            write,
-            label,
-            refill,
-            l1_ttl_max,
-            on_layer_error,
-            clock,
-            offload,
-            ledger,
-        }
+        let Self { l1, l2, read, settings, .. } = self;
+        TieredBuilder { l1, l2, read, write, settings }
     }
 
     /// Whether a hit of L2 fills L1. Default: [`RefillPolicy::Always`].
     #[must_use]
     pub fn refill(mut self, refill: RefillPolicy) -> Self {
-        self.refill = refill;
+        self.settings.refill = refill;
         self
     }
 
@@ -136,28 +96,28 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
     /// message tells it.
     #[must_use]
     pub fn l1_ttl_max(mut self, ttl_max: Duration) -> Self {
-        self.l1_ttl_max = Some(ttl_max);
+        self.settings.l1_ttl_max = Some(ttl_max);
         self
     }
 
     /// What a miss beside a layer that failed means. Default: [`OnLayerError::Miss`].
     #[must_use]
     pub fn on_layer_error(mut self, meaning: OnLayerError) -> Self {
-        self.on_layer_error = meaning;
+        self.settings.on_layer_error = meaning;
         self
     }
 
     /// What decides about expiry. Default: the system clock.
     #[must_use]
     pub fn clock(mut self, clock: SharedClock) -> Self {
-        self.clock = clock;
+        self.settings.clock = clock;
         self
     }
 
     /// Where the losers of races go on. Default: a bounded executor of its own.
     #[must_use]
     pub fn offload(mut self, offload: impl Into<AnyOffload>) -> Self {
-        self.offload = offload.into();
+        self.settings.offload = offload.into();
         self
     }
 
@@ -168,25 +128,15 @@ impl<L1, L2, R, W> TieredBuilder<L1, L2, R, W> {
     /// [`Cache`](crate::cache::Cache) is built over the tier.
     #[must_use]
     pub fn debts(mut self, ledger: DebtLedger) -> Self {
-        self.ledger = Some(ledger);
+        self.settings.ledger = Some(ledger);
         self
     }
 
     /// The tiered cache.
     pub fn build(self) -> Tiered<L1, L2, R, W> {
-        let Self {
-            l1,
-            l2,
-            read,
-            write,
-            label,
-            refill,
-            l1_ttl_max,
-            on_layer_error,
-            clock,
-            offload,
-            ledger,
-        } = self;
+        let Self { l1, l2, read, write, settings } = self;
+        let Settings { label, refill, l1_ttl_max, on_layer_error, clock, offload, ledger } =
+            settings;
         let (alarm, repairs) = (Arc::<Alarm>::default(), Arc::<Repairs>::default());
         let debts = |layer: CompositionLayer| {
             let debts = Debts::new(&label, layer, Arc::clone(&alarm), Arc::clone(&repairs));
