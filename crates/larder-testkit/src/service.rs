@@ -16,6 +16,8 @@ pub use s3::{S3Fault, S3Process, S3Quirk, S3Refusal, S3Server, serve_s3_if_asked
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use larder_core::{Clock, SystemClock};
@@ -35,6 +37,30 @@ fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T, Stri
         }
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// Why a program cannot be run here: `None` when it is installed.
+fn missing(program: &str) -> Option<String> {
+    let mut version = Command::new(program);
+    version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if version.status().is_ok_and(|status| status.success()) {
+        return None;
+    }
+    Some(format!("{program} is not installed: run `cargo xtask test --setup`"))
+}
+
+/// The service that all tests of this process share: started for the first, ended by the last.
+fn shared<S>(
+    place: &Mutex<Weak<S>>,
+    start: impl FnOnce() -> Result<S, String>,
+) -> Result<Arc<S>, String> {
+    let mut shared = place.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(service) = shared.upgrade() {
+        return Ok(service);
+    }
+    let service = Arc::new(start()?);
+    *shared = Arc::downgrade(&service);
+    Ok(service)
 }
 
 fn free_port() -> Result<u16, String> {

@@ -66,13 +66,7 @@ impl PostgresServer {
     /// # Errors
     /// A sentence that says why not.
     pub fn shared() -> Result<Arc<Self>, String> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return Ok(server);
-        }
-        let server = Arc::new(Self::start()?);
-        *shared = Arc::downgrade(&server);
-        Ok(server)
+        super::shared(&SHARED, Self::start)
     }
 
     /// A server of one's own, to be stopped, killed and configured.

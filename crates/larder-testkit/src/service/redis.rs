@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -37,12 +36,7 @@ static SHARED: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
 impl RedisServer {
     /// Why there cannot be one here: `None` when the program is installed.
     pub fn missing() -> Option<String> {
-        let mut version = Command::new("redis-server");
-        version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if version.status().is_ok_and(|status| status.success()) {
-            return None;
-        }
-        Some("redis-server is not installed: run `cargo xtask test --setup`".to_owned())
+        super::missing("redis-server")
     }
 
     /// The server that all tests of this process share: started for the first, ended by the last.
@@ -50,13 +44,7 @@ impl RedisServer {
     /// # Errors
     /// A sentence that says why not.
     pub fn shared() -> Result<Arc<Self>, String> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return Ok(server);
-        }
-        let server = Arc::new(Self::start()?);
-        *shared = Arc::downgrade(&server);
-        Ok(server)
+        super::shared(&SHARED, Self::start)
     }
 
     /// A server of one's own, to be stopped, killed and configured.
