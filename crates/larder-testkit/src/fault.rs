@@ -1,9 +1,11 @@
 //! Stores that fail on purpose: to try what stands on top of them, and the laws themselves.
 
 mod consensus;
+mod outage;
 mod proxy;
 mod spool;
 
+pub use outage::{Interrupted, Outage, Trouble};
 pub use proxy::{Direction, Proxy};
 
 use std::fmt;

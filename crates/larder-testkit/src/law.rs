@@ -47,6 +47,8 @@ pub enum Need {
     Gate,
     /// What the place holds can be damaged while it is closed.
     Damage,
+    /// An outage can come over a part of the store that others share, while another part serves on.
+    Outage,
 }
 
 impl Need {
@@ -61,6 +63,7 @@ impl Need {
             Self::TightPlace => "tight-place",
             Self::Gate => "gate",
             Self::Damage => "damage",
+            Self::Outage => "outage",
         }
     }
 
@@ -77,6 +80,9 @@ impl Need {
                 "the place can be opened with its gate closed, such as by a limit that cannot be met"
             }
             Self::Damage => "what the place holds can be damaged while it is closed",
+            Self::Outage => {
+                "a part that others share can be made to fail while another part serves on"
+            }
         }
     }
 
@@ -90,6 +96,7 @@ impl Need {
         Self::TightPlace,
         Self::Gate,
         Self::Damage,
+        Self::Outage,
     ];
 }
 

@@ -23,6 +23,7 @@
 //! |---|---|
 //! | [`laws`] | every promise of the contracts as a [`Law`] |
 //! | [`Unreliable`] | a store that fails on purpose, with an effect that is true |
+//! | [`Outage`] | a cache tier that goes away when a test says so, and comes back |
 //! | [`Proxy`] | a way to a server that can be cut, stopped and slowed down |
 //! | [`history`] | recorded histories of concurrent clients, and whether one order explains them |
 //! | [`meter`] | what a benchmark measures: latencies, processor time, the disk and its own limit |
@@ -49,7 +50,7 @@ mod violation;
 
 pub use check::{CheckOptions, Finding, Outcome, Report, check, try_law};
 pub use contract::Contract;
-pub use fault::{Direction, Proxy, Unreliable};
+pub use fault::{Direction, Interrupted, Outage, Proxy, Trouble, Unreliable};
 pub use law::{Law, LawRun, Need};
 pub use markdown::laws_markdown;
 pub use place::{Harm, Place, Subject};

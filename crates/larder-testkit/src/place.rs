@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use larder_core::{BoxError, ManualClock};
 
-use crate::{Contract, Need};
+use crate::{Contract, Need, Outage};
 
 type Opening<S> = Pin<Box<dyn Future<Output = Result<S, BoxError>> + Send + 'static>>;
 
@@ -36,6 +36,7 @@ pub struct Place<S> {
     open: Open<S>,
     open_shut: Option<Open<S>>,
     harm: Option<Arc<DoHarm>>,
+    outage: Option<(Outage, S)>,
     clock: Option<ManualClock>,
     payload_max: Option<u64>,
     kept: Vec<Arc<dyn Any + Send + Sync>>,
@@ -52,6 +53,7 @@ impl<S: Contract> Place<S> {
             open: boxed(open),
             open_shut: None,
             harm: None,
+            outage: None,
             clock: None,
             payload_max: None,
             kept: Vec::new(),
@@ -77,6 +79,14 @@ impl<S: Contract> Place<S> {
         harm: impl Fn(Harm<'_>) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
         self.harm = Some(Arc::new(harm));
+        self
+    }
+
+    /// The same place, a part of which `outage` can come over; `past` is the way of another process to
+    /// that part, which has no outage. See [`Need::Outage`].
+    #[must_use]
+    pub fn with_outage(mut self, outage: Outage, past: S) -> Self {
+        self.outage = Some((outage, past));
         self
     }
 
@@ -118,6 +128,10 @@ impl<S: Contract> Place<S> {
             Some(does) => does(harm),
             None => Err("the place offers damage but cannot be damaged".into()),
         }
+    }
+
+    pub(crate) const fn outage(&self) -> Option<&(Outage, S)> {
+        self.outage.as_ref()
     }
 
     pub(crate) const fn clock(&self) -> Option<&ManualClock> {

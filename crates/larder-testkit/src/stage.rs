@@ -9,7 +9,7 @@ use larder_core::clock::random_u64;
 use larder_core::error::chain;
 use larder_core::{BoxError, Clock, ManualClock, SpoolId, SystemClock, Timestamp};
 
-use crate::{Contract, Harm, Place, Random, Violation};
+use crate::{Contract, Harm, Outage, Place, Random, Violation};
 
 /// One law's view of a place: it opens the store, moves its clock and hands out ids and keys that
 /// nobody else has.
@@ -87,6 +87,16 @@ impl<S: Contract> Stage<S> {
         store.close().await.map_err(|error| refused("the store did not close", &*error))?;
         self.place.harm(harm).map_err(|error| refused("no harm was done", &*error))?;
         self.open().await
+    }
+
+    /// The outage that can come over a part of the store, and the way of another process to that part,
+    /// which has none; for laws that need [`Need::Outage`](crate::Need::Outage).
+    ///
+    /// # Errors
+    /// A violation when the place offers an outage but has none.
+    pub fn outage(&self) -> Result<(Outage, S), Violation> {
+        let outage = self.place.outage().cloned();
+        outage.ok_or_else(|| Violation::new("the place offers an outage but has none"))
     }
 
     pub(crate) const fn seed(&self) -> u64 {

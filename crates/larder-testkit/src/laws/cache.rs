@@ -11,6 +11,7 @@ mod forget;
 mod life;
 mod many;
 mod model;
+mod outage;
 mod pressure;
 mod reopen;
 mod value;
@@ -24,4 +25,5 @@ pub(super) const THEMES: &[&[Law<SharedTier<Bytes>>]] = &[
     model::LAWS,
     pressure::LAWS,
     reopen::LAWS,
+    outage::LAWS,
 ];

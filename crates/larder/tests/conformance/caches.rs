@@ -50,6 +50,9 @@ mod redis {
     }
 }
 
+#[path = "outages.rs"]
+mod outages;
+
 type Make = fn(ManualClock, u64) -> Result<SharedTier<Bytes>, BoxError>;
 
 pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
@@ -111,6 +114,7 @@ pub(crate) fn all() -> Vec<Candidate<SharedTier<Bytes>>> {
     );
     all.extend(wrappers.map(|(name, make)| subject(name, make).into()));
     all.extend(packed());
+    all.extend(outages::all());
     all.extend(disk::all());
     all.extend(redis::all());
     all.extend(postgres::all());
