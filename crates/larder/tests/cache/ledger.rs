@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use larder::cache::{Cache, DebtLedger, LedgerError, PutOptions, Tagged, Tiered};
 use larder_core::{
     Condition, ManualClock, MemorySpool, SharedSpool, SharedTier, Spool, SpoolId, SystemClock,
     Tier, Version,
 };
+use larder_testkit::{Outage, Trouble};
+use tokio::time::Instant;
 
 use crate::load::records;
 use crate::scripted::{Op, Scripted, When, data, key, text, version};
@@ -211,6 +214,40 @@ async fn a_spool_that_is_full_costs_no_call_and_gets_the_debt_when_there_is_room
     }
     drop((first, other));
     assert_eq!(world.process().await.debts()[1].owed, 1, "by nobody's call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spool_that_hangs_holds_a_call_up_for_two_seconds_whatever_it_has_to_write() {
+    let (clock, outage) = (ManualClock::default(), Outage::default());
+    let kept = MemorySpool::new(SystemClock::shared(), 64 << 20, MemorySpool::ENTRIES_MAX);
+    let kept = SharedSpool::new(kept);
+    let ledger = DebtLedger::open(SharedSpool::new(outage.over(kept.clone())), "test").await;
+    let layers = ["near", "far"].map(|label| Scripted::new(label, &clock));
+    let [near, far] = layers.clone();
+    let tier = Tiered::builder(near, far).clock(clock.shared()).debts(ledger.unwrap()).build();
+    for layer in &layers {
+        layer.fail(Op::Remove);
+        layer.fail(Op::Write);
+    }
+    outage.begin(Trouble::Hangs);
+    let limit = Duration::from_secs(2);
+    let begun = Instant::now();
+    tier.clear().await.unwrap_err();
+    assert_eq!(begun.elapsed(), limit, "both layers owe everything");
+    // Writers that come together, each with something to write down: nobody waits for the others' limits.
+    layers[0].recover();
+    let begun = Instant::now();
+    let keys: Vec<String> = (0..10).map(|n| format!("k{n}")).collect();
+    let removes = keys.iter().map(|k| tier.remove(key(k), Condition::Always));
+    for removed in join_all(removes).await {
+        removed.unwrap();
+    }
+    assert!(begun.elapsed() <= limit, "{:?}", begun.elapsed());
+    let stats = tier.debts();
+    assert_eq!((kept.stats().await.unwrap().entries, stats[1].whole), (0, true));
+    outage.end();
+    tier.remove(key("k"), Condition::Always).await.unwrap();
+    assert_eq!(kept.stats().await.unwrap().entries, 2, "each layer owes everything");
 }
 
 #[tokio::test]

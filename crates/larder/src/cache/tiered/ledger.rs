@@ -24,7 +24,7 @@ use record::{Unreadable, parse};
 
 use crate::compose::CompositionLayer;
 
-/// How long the spool may take for what a call has to write down.
+/// How long the spool may take for what a call has to write down, waiting for others included.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
 /// How many entries of the spool wait to be read.
 const READ_AHEAD: usize = 256;
@@ -38,9 +38,12 @@ const READ_AHEAD: usize = 256;
 ///
 /// # Guarantees
 /// - When a write or remove returns, what a layer has missed of it is as durable as a store of the spool
-///   with `force_sync`. If the spool does not take it, within two seconds, the call succeeds or fails as
-///   without a ledger; the debt stays in memory and is written down as soon as possible, which
-///   `larder_cache_unwritten_debts` (labels `composition`, `layer`) and a warning tell.
+///   with `force_sync`. If the spool does not take it, the call succeeds or fails as without a ledger; the
+///   debt stays in memory and is written down as soon as possible, which `larder_cache_unwritten_debts`
+///   (labels `composition`, `layer`) and a warning tell.
+/// - A call waits for the spool for two seconds at most, for both layers together and with everybody
+///   who waits before it; of tiers in tiers, each composite that has missed something takes as long.
+///   (Outside a tokio runtime nobody tells the time, and the limits of the spool alone count.)
 /// - One entry for each key and layer that owes, the newest; at most one more than 16,384 for each layer.
 /// - An entry that cannot be read may be of any key: the layers count as empty until they were cleared.
 ///
@@ -217,12 +220,26 @@ impl Ledger {
     }
 
     /// Writes down what has changed, as `owes` says now. Whoever calls it after a change waits for others
-    /// who are at it, so when it returns that change is written, if the spool takes it.
+    /// who are at it, so when it returns that change is written, if the spool takes it in time.
     pub(super) async fn write(&self, owes: impl Fn(Option<&Key>) -> Option<Owes>) {
         // With nothing to write there may still be somebody who is writing it.
         if self.touched().is_empty() && self.entries.try_lock().is_ok() {
             return;
         }
+        let Err(error) = limited(self.write_touched(owes)).await else { return };
+        self.unwritten.set(f64::from(u32::try_from(self.touched().len()).unwrap_or(u32::MAX)));
+        let (ledger, layer) = (self.name.as_str(), self.layer.as_str());
+        tracing::warn!(
+            target: "larder::cache", ledger, layer, error,
+            "what a tier owes is not written down yet"
+        );
+    }
+
+    /// Dropped half-way, what is not written is left to the next one.
+    async fn write_touched(
+        &self,
+        owes: impl Fn(Option<&Key>) -> Option<Owes>,
+    ) -> Result<(), SpoolError> {
         let mut entries = self.entries.lock().await;
         let mut taken = Taken { ledger: self, keys: std::mem::take(&mut *self.touched()) };
         let (mut stores, mut removes, mut kept) = (Vec::new(), Vec::new(), HashSet::new());
@@ -239,19 +256,8 @@ impl Ledger {
             kept.insert(key.clone());
         }
         // In this order: a crash in between leaves a debt too many, which harms nobody.
-        let written = match limited(self.store(stores)).await {
-            Ok(()) => limited(self.remove(removes)).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            self.unwritten.set(f64::from(u32::try_from(taken.keys.len()).unwrap_or(u32::MAX)));
-            let (ledger, layer) = (self.name.as_str(), self.layer.as_str());
-            tracing::warn!(
-                target: "larder::cache", ledger, layer, error,
-                "what a tier owes is not written down yet"
-            );
-            return;
-        }
+        self.store(stores).await?;
+        self.remove(removes).await?;
         for key in taken.keys.drain() {
             match entries.get_mut(&key) {
                 Some(ids) if kept.contains(&key) => ids.truncate(1),
@@ -259,6 +265,7 @@ impl Ledger {
             }
         }
         self.unwritten.set(0.0);
+        Ok(())
     }
 
     async fn store(&self, entries: Vec<(SpoolId, Bytes)>) -> Result<(), SpoolError> {

@@ -276,10 +276,9 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         }
     }
 
-    /// Writes down what layers have come to owe, and what was paid.
+    /// Writes down what layers have come to owe, and what was paid; both at once, under one limit.
     async fn write_down(&self) {
-        self.l1.debts.write_down().await;
-        self.l2.debts.write_down().await;
+        join(self.l1.debts.write_down(), self.l2.debts.write_down()).await;
     }
 
     /// Sees to it that somebody pays in the background what layers come to owe, unless there is no

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::future::join;
 use larder_core::clock::random_u64;
 use larder_core::{CacheError, CacheValue, Condition, DeleteStatus, KeyRef, SharedClock, Tier};
 use tokio::runtime::Handle;
@@ -138,8 +139,7 @@ where
     /// Writes down what has changed; `None` when the composite is gone.
     async fn write_down(&self) -> Option<()> {
         let (l1, l2) = (self.l1.upgrade()?, self.l2.upgrade()?);
-        l1.debts.write_down().await;
-        l2.debts.write_down().await;
+        join(l1.debts.write_down(), l2.debts.write_down()).await;
         Some(())
     }
 
