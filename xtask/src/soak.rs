@@ -108,7 +108,7 @@ fn fuzz(seconds: &str) -> Result<(), String> {
 }
 
 const FUZZ_TARGETS: &[&str] =
-    &["record", "segment", "manifest", "folder", "cache_record", "address"];
+    &["record", "segment", "manifest", "folder", "cache_record", "debt_record", "address"];
 
 fn number(word: &str, value: &str) -> Result<String, String> {
     let parsed: Result<u64, _> = value.parse();

@@ -6,8 +6,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::cache::{Encoded, MemoryCache, NoCompression, RawCodec, Schema};
-use larder::{Address, CacheValue, Condition, Key, SharedTier, Tier, registry};
+use larder::cache::{
+    DebtLedger, DebtStats, Encoded, LedgerError, MemoryCache, NoCompression, RawCodec, Schema,
+    Tiered,
+};
+use larder::{
+    Address, CacheValue, Condition, Key, MemorySpool, SharedSpool, SharedTier, Spool, SpoolId,
+    SystemClock, Tier, registry,
+};
 use larder_log::sim::SimDisk;
 use larder_log::{
     Batch, Committer, CompactMode, Durability, Io, Log, LogOptions, Next, ReadError, Slot,
@@ -23,6 +29,7 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("manifest", manifest),
     ("folder", folder),
     ("cache_record", cache_record),
+    ("debt_record", debt_record),
     ("address", address),
 ];
 
@@ -84,6 +91,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         b"log:./data/spool?sync_interval=50ms&max_entries=9".to_vec(),
         b"memory:?capacity=256MiB".to_vec(),
         vec![1; 48],
+        // A debt with every field.
+        [&b"LRDO\x01\x02\x0e"[..], &[7; 40], b"\x00\x04shop\x00\x01k", &[0; 4]].concat(),
         (0..=255).collect(),
     ]);
     seeds
@@ -257,6 +266,51 @@ fn read_cache_record(data: &[u8]) {
         if let Some(found) = tier.read(key.as_ref()).await.expect("a miss or a hit") {
             assert!(data[10..12] != [0, 0] || data.ends_with(&found.value.data));
         }
+    });
+}
+
+/// A debt of a cache: opened as it is, and with a checksum that holds.
+pub(crate) fn debt_record(data: &[u8]) {
+    let mut data = data[..data.len().min(INPUT_MAX)].to_vec();
+    open_debt(&data);
+    if data.len() < 8 {
+        return;
+    }
+    data[..5].copy_from_slice(b"LRDO\x01");
+    let end = data.len() - 4;
+    let crc = crc32c::crc32c(&data[..end]);
+    data[end..].copy_from_slice(&crc.to_be_bytes());
+    open_debt(&data);
+}
+
+fn open_debt(data: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime").block_on(async {
+        let spool = SharedSpool::new(MemorySpool::new(SystemClock::shared(), 1 << 20, 9));
+        let (id, bytes) = (SpoolId::new(&SystemClock), Bytes::copy_from_slice(data));
+        spool.store(id, bytes.clone(), true, None).await.expect("room");
+        let open = async || -> Option<[DebtStats; 2]> {
+            let ledger = match DebtLedger::open(spool.clone(), "shop").await {
+                Ok(ledger) => ledger,
+                Err(LedgerError::Foreign { .. }) => return None,
+                Err(error) => panic!("{error}"),
+            };
+            let layer = || MemoryCache::<Bytes>::builder(1 << 20).build();
+            Some(Tiered::builder(layer(), layer()).debts(ledger).build().debts())
+        };
+        let first = open().await;
+        // Refused and left alone, or a debt of somebody, or a reason to distrust both layers.
+        assert_eq!(first.is_some(), data.starts_with(b"LRDO"));
+        let Some(owed) = first else {
+            assert_eq!(spool.load(id).await.expect("it is left alone"), bytes);
+            return;
+        };
+        let debts = owed.iter().map(|layer| layer.owed + u64::from(layer.whole)).sum::<u64>();
+        let distrusted = owed.iter().all(|layer| layer.whole);
+        assert!(distrusted || debts <= 1, "{owed:?}");
+        assert_eq!(spool.load(id).await.is_ok(), !distrusted, "what cannot be read is replaced");
+        // What is made of it is read again as the same.
+        assert_eq!(open().await, Some(owed));
     });
 }
 

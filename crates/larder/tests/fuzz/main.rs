@@ -66,6 +66,11 @@ fn records_of_a_cache() {
 }
 
 #[test]
+fn records_of_debts() {
+    sample("debt_record");
+}
+
+#[test]
 fn addresses() {
     sample("address");
 }

@@ -1,5 +1,6 @@
 use futures_util::FutureExt as _;
 use larder_core::{MemorySpool, Timestamp, Version};
+use proptest::prelude::*;
 
 use super::super::debts::{Due, Loss, Missed};
 use super::*;
@@ -49,6 +50,59 @@ fn a_flipped_or_missing_byte_is_damage_and_other_bytes_are_foreign() {
     }
     for bytes in [&b""[..], b"LRD", b"a mail", b"lrdo and more"] {
         assert_eq!(parse(&Bytes::from_static(bytes)), Err(Unreadable::Foreign));
+    }
+}
+
+fn versions() -> impl Strategy<Value = Version> {
+    (any::<u64>(), any::<u64>()).prop_map(|(reading, origin)| Version::from_parts(reading, origin))
+}
+
+prop_compose! {
+    fn any_record()(
+        l1: bool,
+        forget: bool,
+        key in proptest::option::of("[^\\x00-\\x1f]{1,300}"),
+        void in proptest::option::of(versions()),
+        missed in proptest::option::of((versions(), proptest::option::of(1_u64..))),
+    ) -> Record {
+        let expire = |nanos: Option<u64>| nanos.map(Timestamp::from_nanos);
+        let missed = missed.map(|(version, nanos)| Missed { version, expire: expire(nanos) });
+        let due = if forget { Due::Forget } else { Due::Remove };
+        Record {
+            layer: if l1 { CompositionLayer::L1 } else { CompositionLayer::L2 },
+            key: key.and_then(|key| Key::new(key).ok()),
+            owes: Owes { due, loss: Loss { missed, void } },
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_debt_is_read_again_as_it_was_written(
+        record in any_record(),
+        name in "[^\\x00-\\x1f]{1,300}",
+    ) {
+        let name = Key::new(name).unwrap();
+        prop_assert_eq!(parse(&record.encode(&name)), Ok((name, record)));
+    }
+
+    #[test]
+    fn bytes_with_a_sound_checksum_are_damage_or_what_would_be_written_for_them(
+        record in any_record(),
+        at: usize,
+        with in proptest::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let bytes = record.encode(&Key::new("products").unwrap());
+        let end = bytes.len() - 4;
+        let at = 4 + at % (end - 4);
+        let mut changed = bytes[..end].to_vec();
+        changed.splice(at..(at + with.len()).min(end), with);
+        changed.extend(crc32c::crc32c(&changed).to_be_bytes());
+        let changed = Bytes::from(changed);
+        match parse(&changed) {
+            Ok((name, read)) => prop_assert_eq!(parse(&read.encode(&name)), Ok((name, read))),
+            Err(why) => prop_assert_eq!(why, Unreadable::Damaged),
+        }
     }
 }
 
