@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod model;
 mod order;
+mod promises;
 mod scripted;
 mod stats;
 mod tiered;

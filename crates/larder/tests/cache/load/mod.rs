@@ -35,20 +35,20 @@ mod stampede;
 #[error("the database is down: {0}")]
 pub(crate) struct Broken(pub(crate) u32);
 
-type Answer = Result<Loaded<Bytes>, Broken>;
-type Loading = Pin<Box<dyn Future<Output = Answer> + Send>>;
+pub(crate) type Answer = Result<Loaded<Bytes>, Broken>;
+pub(crate) type Loading = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Given = Result<Option<Hit<Bytes>>, LoadError>;
 
 /// Loads that end when a test says so.
 #[derive(Clone, Default)]
-struct Loader {
+pub(crate) struct Loader {
     calls: Arc<AtomicUsize>,
     open: Arc<Mutex<Vec<Option<oneshot::Sender<Answer>>>>>,
 }
 
 impl Loader {
     /// A load that waits for its answer; when that is dropped it panics.
-    fn load(&self) -> impl FnOnce() -> Loading + Send + use<> {
+    pub(crate) fn load(&self) -> impl FnOnce() -> Loading + Send + use<> {
         let loader = self.clone();
         move || {
             let (answer, answered) = oneshot::channel();
@@ -58,21 +58,21 @@ impl Loader {
         }
     }
 
-    fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
     /// Takes the answer of a load: sending it ends the load, dropping it lets the loader panic.
-    fn take(&self, load: usize) -> oneshot::Sender<Answer> {
+    pub(crate) fn take(&self, load: usize) -> oneshot::Sender<Answer> {
         self.open.lock().unwrap()[load].take().unwrap()
     }
 
-    async fn answer(&self, load: usize, answer: impl Into<Loaded<Bytes>>) {
+    pub(crate) async fn answer(&self, load: usize, answer: impl Into<Loaded<Bytes>>) {
         self.take(load).send(Ok(answer.into())).unwrap();
         settle().await;
     }
 
-    async fn fail(&self, load: usize, code: u32) {
+    pub(crate) async fn fail(&self, load: usize, code: u32) {
         self.take(load).send(Err(Broken(code))).unwrap();
         settle().await;
     }
@@ -200,7 +200,7 @@ fn red() -> Tags {
 }
 
 /// Lets everything run that can run. The runtime of a test has one thread, so this is enough.
-async fn settle() {
+pub(crate) async fn settle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
