@@ -66,11 +66,6 @@ pub(crate) fn soak(words: &[&str]) -> Result<(), String> {
         let only = ["test", "--release", "-p", "larder-cli", "--locked", "--test", "kill_9"];
         run("cargo", &only, &[("LARDER_KILLS", "1000")])
     })?;
-    timed("histories of consensus in S3", || {
-        let test = ["test", "--release", "-p", "larder", "--features", "s3", "--locked"];
-        let only = ["--test", "s3", "--", "histories::"];
-        run("cargo", &[&test[..], &only[..]].concat(), &[("LARDER_S3_HISTORIES", "1000")])
-    })?;
     histories("1000", None)
 }
 
@@ -84,7 +79,7 @@ fn histories(count: &str, seed: Option<&str>) -> Result<(), String> {
     ];
     settings.extend(seed.map(|seed| ("LARDER_HISTORY_SEED", seed)));
     timed("histories", || {
-        let test = ["test", "-p", "larder", "--features", "postgres", "--locked"];
+        let test = ["test", "-p", "larder", "--features", "postgres,etcd,s3", "--locked"];
         let only = ["--test", "histories", "--", "--nocapture", "--test-threads=2"];
         run("cargo", &[&test[..], &only[..]].concat(), &settings)
     })

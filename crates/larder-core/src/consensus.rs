@@ -11,8 +11,10 @@ use futures_core::Stream;
 use crate::key::check_key;
 use crate::{BackendError, Durability, Effect, Failure, KeyError, Retry, SeqNo};
 
+mod resolution;
 mod watchers;
 
+pub use resolution::Resolution;
 pub use watchers::Watchers;
 
 /// One version of a key's data.

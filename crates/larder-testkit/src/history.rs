@@ -6,11 +6,13 @@
 //! opinion for short histories.
 
 mod chain;
+mod resolved;
 mod search;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use larder_core::consensus::Resolution;
 use larder_core::{
     CaSResult, Consensus, ConsensusError, Determinate, Effect, Failure, SeqNo, VersionedData,
 };
@@ -42,6 +44,13 @@ pub enum Call {
         /// Up to where.
         below: SeqNo,
     },
+    /// A look at what became of a compare-and-set.
+    Resolve {
+        /// The head that it expected.
+        expected: Option<SeqNo>,
+        /// The version that it was to commit.
+        new: VersionedData,
+    },
 }
 
 /// What a client was told.
@@ -58,6 +67,8 @@ pub enum Answer {
     Truncated(usize),
     /// The truncation would have deleted the head, which was this one (`None`: no data yet).
     AboveHead(Option<SeqNo>),
+    /// What became of the compare-and-set. See [`Resolution`] for what each answer rules out.
+    Resolved(Resolution),
     /// It did not happen.
     NotApplied,
     /// Nothing is known: an error with effect `Unknown`, or the client was dropped meanwhile.
@@ -172,6 +183,22 @@ impl Recorder {
         let place = self.begin(Call::Truncate { below });
         let answer = store.truncate(&self.key, below).await;
         self.end(place, told(&answer, |deleted| Answer::Truncated(*deleted)));
+        answer
+    }
+
+    /// A look at what became of a compare-and-set on the key, which is what `asking` does.
+    ///
+    /// # Errors
+    /// Those of `asking`.
+    pub async fn resolve(
+        &self,
+        expected: Option<SeqNo>,
+        new: VersionedData,
+        asking: impl Future<Output = Result<Resolution, ConsensusError>>,
+    ) -> Result<Resolution, ConsensusError> {
+        let place = self.begin(Call::Resolve { expected, new });
+        let answer = asking.await;
+        self.end(place, told(&answer, |resolution| Answer::Resolved(*resolution)));
         answer
     }
 

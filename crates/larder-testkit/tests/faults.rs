@@ -186,6 +186,92 @@ fn a_proxy_ends_a_connection_after_so_many_bytes() {
     }
 }
 
+/// A client and its server, which have heard of one another through a proxy.
+struct Pair {
+    proxy: larder_testkit::Proxy,
+    listener: std::net::TcpListener,
+    client: std::net::TcpStream,
+    server: std::net::TcpStream,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = larder_testkit::Proxy::start(listener.local_addr().unwrap()).unwrap();
+        let (client, server) = Self::connected(&proxy, &listener);
+        Self { proxy, listener, client, server }
+    }
+
+    fn connected(
+        proxy: &larder_testkit::Proxy,
+        listener: &std::net::TcpListener,
+    ) -> (std::net::TcpStream, std::net::TcpStream) {
+        let mut client = std::net::TcpStream::connect(proxy.address()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        for stream in [&client, &server] {
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        }
+        passes(&mut client, &mut server);
+        passes(&mut server, &mut client);
+        (client, server)
+    }
+}
+
+/// What one sends the other one receives.
+fn passes(from: &mut std::net::TcpStream, to: &mut std::net::TcpStream) {
+    use std::io::{Read as _, Write as _};
+    from.write_all(b"hello").unwrap();
+    let mut heard = [0; 5];
+    to.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+}
+
+/// The next thing that is heard is the end.
+fn hears_the_end(stream: &mut std::net::TcpStream) {
+    use std::io::Read as _;
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_proxy_passes_on_that_one_side_sends_no_more() {
+    for client_ends in [true, false] {
+        let Pair { proxy: _proxy, mut client, mut server, .. } = Pair::new();
+        let (one, other) =
+            if client_ends { (&mut client, &mut server) } else { (&mut server, &mut client) };
+        one.shutdown(std::net::Shutdown::Write).unwrap();
+        hears_the_end(other);
+        passes(other, one);
+        other.shutdown(std::net::Shutdown::Write).unwrap();
+        hears_the_end(one);
+    }
+}
+
+#[test]
+fn a_proxy_ends_one_direction_and_not_the_other() {
+    use larder_testkit::Direction;
+    use std::io::Write as _;
+    for direction in [Direction::Request, Direction::Answer] {
+        let Pair { proxy, listener, mut client, mut server } = Pair::new();
+        proxy.half_close(direction);
+        let (sender, receiver) = match direction {
+            Direction::Request => (&mut client, &mut server),
+            Direction::Answer => (&mut server, &mut client),
+        };
+        hears_the_end(receiver);
+        for _ in 0..200 {
+            // Who is not heard is not told, and does not block.
+            sender.write_all(&[7; 4_096]).unwrap();
+            passes(receiver, sender);
+        }
+        receiver.shutdown(std::net::Shutdown::Write).unwrap();
+        hears_the_end(sender);
+        // Those who come later are whole, and `restore` brings nothing back.
+        Pair::connected(&proxy, &listener);
+        proxy.restore();
+        hears_the_end(receiver);
+    }
+}
+
 #[test]
 fn a_proxy_delays() {
     use larder_core::{Clock as _, SystemClock};

@@ -1,6 +1,7 @@
 //! The two checkers of histories against made-up histories and against each other.
 
 use bytes::Bytes;
+use larder_core::consensus::Resolution;
 use larder_core::{CaSResult, SeqNo, VersionedData};
 use larder_testkit::Random;
 use larder_testkit::history::{Answer, Call, Event, History};
@@ -196,8 +197,159 @@ fn a_scan_that_starts_too_late_is_refused() {
     );
 }
 
+fn look(expected: Option<u64>, seqno: u64, data: &str) -> Call {
+    Call::Resolve { expected: expected.map(SeqNo), new: version(seqno, data) }
+}
+
+const FOUND_COMMITTED: Answer = Answer::Resolved(Resolution::Committed);
+const FOUND_LOST: Answer = Answer::Resolved(Resolution::Lost);
+const FOUND_OPEN: Answer = Answer::Resolved(Resolution::Open);
+const FOUND_NOTHING: Answer = Answer::Resolved(Resolution::Unknown);
+
+fn scan_of(versions: &[(u64, &str)]) -> Answer {
+    Answer::Scanned(versions.iter().map(|(seqno, data)| version(*seqno, data)).collect())
+}
+
+/// All that is there in the end.
+const ALL: Call = Call::Scan { from: SeqNo(0), limit: 99 };
+
+/// A write of unknown outcome after a first version: what was found out, what came next, and what is there in the end.
+fn looked_into(
+    found: Answer,
+    then: Vec<(Call, Answer, u64, u64)>,
+    left: &[(u64, &str)],
+) -> Vec<(Call, Answer, u64, u64)> {
+    let mut events = vec![
+        (swap(None, 4, "a"), COMMITTED, 1, 2),
+        (swap(Some(4), 5, "mine"), Answer::Unknown, 3, LATE),
+        (look(Some(4), 5, "mine"), found, 11, 12),
+        (ALL, scan_of(left), 30, 31),
+    ];
+    events.extend(then);
+    events
+}
+
+#[test]
+fn what_was_found_committed_is_there_until_it_is_truncated() {
+    is_fine(looked_into(FOUND_COMMITTED, vec![], &[(4, "a"), (5, "mine")]));
+    let cut = (Call::Truncate { below: SeqNo(9) }, Answer::Truncated(2), 15, 16);
+    let next = (swap(Some(5), 9, "b"), COMMITTED, 13, 14);
+    is_fine(looked_into(FOUND_COMMITTED, vec![next.clone(), cut], &[(9, "b")]));
+    is_refused("was not truncated", looked_into(FOUND_COMMITTED, vec![next], &[(9, "b")]));
+    is_refused("found committed before", looked_into(FOUND_COMMITTED, vec![], &[(4, "a")]));
+    // Another writer has its place.
+    let other = (swap(Some(4), 5, "other"), COMMITTED, 5, 6);
+    is_refused(
+        "committed twice",
+        looked_into(FOUND_COMMITTED, vec![other], &[(4, "a"), (5, "other")]),
+    );
+    // It came about, but only after that was said.
+    let still = (Call::Head, head(4, "a"), 13, 14);
+    is_refused(
+        "found committed before",
+        looked_into(FOUND_COMMITTED, vec![still], &[(4, "a"), (5, "mine")]),
+    );
+}
+
+#[test]
+fn what_was_found_lost_is_never_there() {
+    let other = (swap(Some(4), 7, "other"), COMMITTED, 5, 6);
+    is_fine(looked_into(FOUND_LOST, vec![other.clone()], &[(4, "a"), (7, "other")]));
+    is_refused("but it was committed", looked_into(FOUND_LOST, vec![], &[(4, "a"), (5, "mine")]));
+    // It was seen for a moment, by somebody else.
+    let seen = (Call::Head, head(5, "mine"), 5, 6);
+    let next = (swap(Some(5), 7, "b"), COMMITTED, 7, 8);
+    let cut = (Call::Truncate { below: SeqNo(7) }, Answer::Truncated(2), 15, 16);
+    is_refused(
+        "but it was committed",
+        looked_into(FOUND_LOST, vec![seen, next.clone(), cut.clone()], &[(7, "b")]),
+    );
+    // Others have built upon it, whether anybody saw it or not.
+    is_refused("may have committed it", looked_into(FOUND_LOST, vec![next, cut], &[(7, "b")]));
+}
+
+#[test]
+fn what_was_found_lost_cannot_land_any_more() {
+    is_refused("could still land", looked_into(FOUND_LOST, vec![], &[(4, "a")]));
+    let later = (swap(Some(4), 7, "other"), COMMITTED, 13, 14);
+    is_refused("could still land", looked_into(FOUND_LOST, vec![later], &[(4, "a"), (7, "other")]));
+    let other = (swap(Some(4), 7, "other"), COMMITTED, 9, 14);
+    is_fine(looked_into(FOUND_LOST, vec![other], &[(4, "a"), (7, "other")]));
+    // That of an empty key: any version shuts the door.
+    is_refused(
+        "could still land",
+        vec![
+            (swap(None, 5, "mine"), Answer::Unknown, 1, LATE),
+            (look(None, 5, "mine"), FOUND_LOST, 3, 4),
+        ],
+    );
+}
+
+#[test]
+fn what_was_found_open_may_land_or_not() {
+    is_fine(looked_into(FOUND_OPEN, vec![], &[(4, "a")]));
+    is_fine(looked_into(FOUND_OPEN, vec![], &[(4, "a"), (5, "mine")]));
+    let later = (swap(Some(4), 7, "other"), COMMITTED, 13, 14);
+    is_fine(looked_into(FOUND_OPEN, vec![later], &[(4, "a"), (7, "other")]));
+    is_fine(vec![
+        (swap(None, 5, "mine"), Answer::Unknown, 1, LATE),
+        (look(None, 5, "mine"), FOUND_OPEN, 3, 4),
+        (swap(None, 7, "other"), COMMITTED, 5, 6),
+    ]);
+}
+
+#[test]
+fn what_was_found_open_was_not_decided_before() {
+    let other = (swap(Some(4), 7, "other"), COMMITTED, 5, 6);
+    is_refused(
+        "began later still saw",
+        looked_into(FOUND_OPEN, vec![other], &[(4, "a"), (7, "other")]),
+    );
+    let seen = (Call::Head, head(5, "mine"), 5, 6);
+    is_refused(
+        "before it can have been the head",
+        looked_into(FOUND_OPEN, vec![seen], &[(4, "a"), (5, "mine")]),
+    );
+    is_refused(
+        "began later still saw",
+        vec![
+            (swap(None, 5, "mine"), Answer::Unknown, 1, LATE),
+            (swap(None, 7, "other"), COMMITTED, 2, 3),
+            (look(None, 5, "mine"), FOUND_OPEN, 4, 5),
+        ],
+    );
+}
+
+#[test]
+fn nothing_is_said_only_where_nothing_is_left() {
+    let next = (swap(Some(5), 7, "b"), COMMITTED, 5, 6);
+    let cut = |began| (Call::Truncate { below: SeqNo(7) }, Answer::Truncated(2), began, began + 1);
+    is_fine(looked_into(FOUND_NOTHING, vec![next.clone(), cut(7)], &[(7, "b")]));
+    // Whether it was there before does not matter, as long as it is not seen.
+    let other = (swap(Some(4), 7, "b"), COMMITTED, 5, 6);
+    let one = (Call::Truncate { below: SeqNo(7) }, Answer::Truncated(1), 7, 8);
+    is_fine(looked_into(FOUND_NOTHING, vec![other.clone(), one], &[(7, "b")]));
+    is_refused(
+        "was not truncated",
+        looked_into(FOUND_NOTHING, vec![next.clone(), cut(13)], &[(7, "b")]),
+    );
+    is_refused("was not truncated", looked_into(FOUND_NOTHING, vec![other], &[(4, "a"), (7, "b")]));
+    // Nothing is beyond it yet.
+    is_refused("before the head was beyond", looked_into(FOUND_NOTHING, vec![], &[(4, "a")]));
+    is_refused(
+        "before the head was beyond",
+        looked_into(FOUND_NOTHING, vec![], &[(4, "a"), (5, "mine")]),
+    );
+    // Of an empty key nobody can tell whether a first version was there before the one that is left.
+    is_fine(vec![
+        (swap(None, 5, "mine"), Answer::Unknown, 1, LATE),
+        (swap(None, 7, "other"), COMMITTED, 2, 3),
+        (look(None, 5, "mine"), FOUND_NOTHING, 4, 5),
+    ]);
+}
+
 /// Plays a correct store with overlapping calls, so that the history has an order by construction.
-fn play(random: &mut Random, calls: usize, truncations: bool) -> History {
+fn play(random: &mut Random, calls: usize, truncations: bool, looks: bool) -> History {
     let mut stored: Vec<VersionedData> = Vec::new();
     let mut last: Option<SeqNo> = None;
     let mut events = Vec::new();
@@ -207,15 +359,22 @@ fn play(random: &mut Random, calls: usize, truncations: bool) -> History {
         now += 1_000_000;
         if events.len() < calls && (open.len() < 2 || (open.len() < 4 && random.happens(50))) {
             let number = events.len();
-            let call = match random.below(if truncations { 8 } else { 7 }) {
-                0 | 1 => Call::Head,
-                2 => Call::Scan { from: SeqNo(random.word() % 6), limit: random.below(4) },
-                7 => Call::Truncate { below: SeqNo(random.word() % 6) },
-                _ => {
-                    let expected = if random.happens(80) { last } else { None };
-                    let seqno = expected.map_or(0, |SeqNo(last)| last + 1) + random.word() % 2;
-                    swap(expected.map(|SeqNo(last)| last), seqno, &format!("data {number}"))
+            let tried = random.below(number.max(1));
+            let tried = events.get(tried).map(|event: &Event| event.call.clone());
+            let call = match (random.below(if truncations { 8 } else { 7 }), tried) {
+                (0, Some(Call::CompareAndSet { expected, new })) if looks => {
+                    Call::Resolve { expected, new }
                 }
+                (choice, _) => match choice {
+                    0 | 1 => Call::Head,
+                    2 => Call::Scan { from: SeqNo(random.word() % 6), limit: random.below(4) },
+                    7 => Call::Truncate { below: SeqNo(random.word() % 6) },
+                    _ => {
+                        let expected = if random.happens(80) { last } else { None };
+                        let seqno = expected.map_or(0, |SeqNo(last)| last + 1) + random.word() % 2;
+                        swap(expected.map(|SeqNo(last)| last), seqno, &format!("data {number}"))
+                    }
+                },
             };
             // The answer is fixed here or at the end: the moment lies anywhere in between.
             events.push(Event::new(call, Answer::Unknown, now, LATE));
@@ -259,7 +418,21 @@ fn decide(event: &mut Event, stored: &mut Vec<VersionedData>, last: &mut Option<
             Answer::Truncated(before - stored.len())
         }
         Call::Truncate { .. } => Answer::AboveHead(*last),
+        Call::Resolve { expected, new } => Answer::Resolved(found(stored, *expected, new)),
     };
+}
+
+/// What can be found out about a write from what is there.
+fn found(stored: &[VersionedData], expected: Option<SeqNo>, new: &VersionedData) -> Resolution {
+    let head = stored.last().map(|head| head.seqno);
+    let beyond = |live: &&VersionedData| Some(live.seqno) > expected;
+    let is_whole = expected.is_some_and(|from| stored.iter().any(|live| live.seqno == from));
+    match stored.iter().find(beyond) {
+        _ if stored.contains(new) => Resolution::Committed,
+        _ if head <= expected => Resolution::Open,
+        Some(next) if next.seqno <= new.seqno || is_whole => Resolution::Lost,
+        _ => Resolution::Unknown,
+    }
 }
 
 /// Spoils one thing: a time, or the answer of another call.
@@ -283,6 +456,10 @@ fn spoil(history: &mut History, random: &mut Random) {
                 event.answer = answer;
             }
         }
+        (_, Call::Resolve { .. }) if matches!(event.answer, Answer::Resolved(_)) => {
+            let all = [FOUND_COMMITTED, FOUND_LOST, FOUND_OPEN, FOUND_NOTHING];
+            event.answer = all[random.below(4)].clone();
+        }
         (_, Call::Scan { .. }) => {
             if let Answer::Scanned(versions) = &mut event.answer
                 && !versions.is_empty()
@@ -299,7 +476,7 @@ fn spoil(history: &mut History, random: &mut Random) {
 fn both_checkers_accept_what_a_correct_store_answers() {
     for seed in 0..3_000 {
         let mut random = Random::seeded(seed);
-        let history = play(&mut random, 14, seed % 2 == 0);
+        let history = play(&mut random, 14, seed % 2 == 0, seed % 3 > 0);
         if let Err(violation) = history.check() {
             panic!("seed={seed}: {violation}\n{history:#?}");
         }
@@ -312,7 +489,7 @@ fn both_checkers_agree_on_spoiled_histories() {
     let (mut refused, mut accepted) = (0, 0);
     for seed in 0..20_000 {
         let mut random = Random::seeded(seed);
-        let mut history = play(&mut random, 10, false);
+        let mut history = play(&mut random, 10, false, false);
         for _ in 0..=random.below(2) {
             spoil(&mut history, &mut random);
         }
@@ -325,16 +502,19 @@ fn both_checkers_agree_on_spoiled_histories() {
 }
 
 #[test]
-fn the_linear_checker_never_cries_wolf_beside_truncations() {
-    let mut refused = 0;
+fn the_linear_checker_never_cries_wolf_beside_truncations_and_looks() {
+    let (mut refused, mut looks) = (0, 0);
     for seed in 0..10_000 {
         let mut random = Random::seeded(seed);
-        let mut history = play(&mut random, 10, true);
+        let mut history = play(&mut random, 10, true, seed % 2 == 0);
         spoil(&mut history, &mut random);
         if let Err(violation) = history.check() {
             assert_eq!(history.search(), Some(false), "seed={seed} {violation}\n{history:#?}");
             refused += 1;
+            looks += usize::from(violation.message().contains("was found"));
+            looks += usize::from(violation.message().contains("nothing was said"));
         }
     }
     assert!(refused > 1_000, "refused={refused}");
+    assert!(looks > 50, "looks={looks}");
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use std::time::Duration;
 /// wants it otherwise.
 ///
 /// Every fault holds for connections that are there and for those to come, and ends with
-/// [`Proxy::restore`]. The bytes are those of any protocol, and the clients any blocking or
+/// [`Proxy::restore`], but for [`Proxy::kill`] and [`Proxy::half_close`], which are for those that are there.
+/// A peer that ends its sending side only goes on to receive, as without a proxy. The bytes are those of any protocol, and the clients any blocking or
 /// asynchronous ones: the proxy runs in threads of its own, which end with it.
 ///
 /// ```
@@ -67,7 +69,16 @@ struct State {
     kill_after: [Option<usize>; 2],
     stopped: bool,
     accepted: usize,
-    open: Vec<TcpStream>,
+    open: Vec<Arc<Link>>,
+}
+
+/// One connection to the proxy, and the one that it made for it.
+#[derive(Debug)]
+struct Link {
+    client: TcpStream,
+    server: TcpStream,
+    /// Which directions were ended on purpose: what comes there is thrown away.
+    ended: [AtomicBool; 2],
 }
 
 impl Proxy {
@@ -113,6 +124,17 @@ impl Proxy {
     /// Ends all connections; new ones are passed on.
     pub fn kill(&self) {
         self.shared.change(State::close);
+    }
+
+    /// Ends one direction of all connections: the receiver sees the end of what is sent, as if the sender had shut down
+    /// its sending side, and the other direction goes on. What the sender sends is thrown away.
+    pub fn half_close(&self, direction: Direction) {
+        self.shared.change(|state| {
+            for link in &state.open {
+                link.ended[direction.at()].store(true, Ordering::SeqCst);
+                link.end(direction);
+            }
+        });
     }
 
     /// Lets nothing pass any more; connections stay, as behind a router that is down.
@@ -169,8 +191,29 @@ impl Direction {
 
 impl State {
     fn close(&mut self) {
-        for stream in self.open.drain(..) {
-            // It may have ended by itself.
+        for link in self.open.drain(..) {
+            link.close();
+        }
+    }
+}
+
+impl Link {
+    /// From where to where bytes go.
+    const fn ways(&self, direction: Direction) -> (&TcpStream, &TcpStream) {
+        match direction {
+            Direction::Request => (&self.client, &self.server),
+            Direction::Answer => (&self.server, &self.client),
+        }
+    }
+
+    /// Tells the receiver that nothing more comes.
+    fn end(&self, direction: Direction) {
+        // It may have ended by itself.
+        let _ = self.ways(direction).1.shutdown(Shutdown::Write);
+    }
+
+    fn close(&self) {
+        for stream in [&self.client, &self.server] {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -209,32 +252,33 @@ impl Shared {
         for stream in [&client, &server] {
             stream.set_nodelay(true)?;
         }
+        let link = Arc::new(Link { client, server, ended: Default::default() });
         {
             let mut state = self.lock();
-            state.open.retain(|stream| stream.peer_addr().is_ok());
-            state.open.extend([client.try_clone()?, server.try_clone()?]);
+            state.open.retain(|link| Arc::strong_count(link) > 1);
+            state.open.push(Arc::clone(&link));
         }
-        let ways = [
-            (Direction::Request, client.try_clone()?, server.try_clone()?),
-            (Direction::Answer, server, client),
-        ];
-        for (direction, from, to) in ways {
-            let shared = Arc::clone(self);
-            thread::spawn(move || shared.pass(direction, from, to));
+        for direction in [Direction::Request, Direction::Answer] {
+            let (shared, link) = (Arc::clone(self), Arc::clone(&link));
+            thread::spawn(move || shared.pass(direction, &link));
         }
         Ok(())
     }
 
-    fn pass(&self, direction: Direction, mut from: TcpStream, mut to: TcpStream) {
+    /// Passes bytes on until there are no more; an end of them is passed on as well.
+    fn pass(&self, direction: Direction, link: &Link) {
+        let (mut from, mut to) = link.ways(direction);
         let mut buffer = vec![0; 64 << 10];
-        while let Ok(len @ 1..) = from.read(&mut buffer) {
-            let (len, ends) = self.admit(direction, len);
-            if to.write_all(&buffer[..len]).is_err() || ends {
-                break;
+        loop {
+            let Ok(len) = from.read(&mut buffer) else { return link.close() };
+            if len == 0 {
+                return link.end(direction);
             }
-        }
-        for stream in [from, to] {
-            let _ = stream.shutdown(Shutdown::Both);
+            let (len, ends) = self.admit(direction, len);
+            let sent = to.write_all(&buffer[..len]).is_ok();
+            if ends || (!sent && !link.ended[direction.at()].load(Ordering::SeqCst)) {
+                return link.close();
+            }
         }
     }
 

@@ -1,11 +1,13 @@
 //! The linear-time check: the sequence numbers give the order of the versions away, so no order
 //! has to be searched; only the moments have to fit.
 
-use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeSet, HashSet};
 
+use larder_core::consensus::Resolution;
 use larder_core::{CaSResult, SeqNo, VersionedData};
 
+use super::resolved::{self, Resolved};
 use super::{Answer, Call, Event, History};
 use crate::{Verdict, Violation, ensure};
 
@@ -80,17 +82,19 @@ impl Guesses {
 
 /// One attempt to commit a version.
 #[derive(Clone, Copy)]
-struct Attempt<'a> {
+pub(super) struct Attempt<'a> {
     expected: Option<SeqNo>,
-    data: &'a [u8],
+    pub(super) data: &'a [u8],
     began: u64,
     ended: u64,
     acknowledged: bool,
+    /// Somebody found out that it did not commit and never will.
+    lost: bool,
 }
 
 /// The versions that were ever committed, in order.
-struct Chain<'a> {
-    members: BTreeMap<SeqNo, Attempt<'a>>,
+pub(super) struct Chain<'a> {
+    pub(super) members: BTreeMap<SeqNo, Attempt<'a>>,
 }
 
 impl<'a> Chain<'a> {
@@ -227,16 +231,17 @@ impl<'a> Chain<'a> {
                 );
             }
             (Call::Truncate { below }, Answer::Truncated(_)) => {
-                let reached = moments.range(below..).next().map(|(_, moment)| *moment);
-                // A version that nobody ever saw may have been the head as well.
-                let unseen = reached.is_none().then(|| began_unseen(*below, history)).flatten();
                 ensure!(
-                    reached.or(unseen).is_some_and(|moment| moment <= event.ended),
+                    was_reached(*below, event, moments, history),
                     "a truncation at {below} was accepted before the head was there"
                 );
             }
             (Call::Truncate { below }, Answer::AboveHead(Some(head))) => {
                 ensure!(below > head, "a truncation at {below} was refused with the head {head}");
+            }
+            (Call::Resolve { expected, new }, Answer::Resolved(resolution)) => {
+                let resolved = Resolved { expected: *expected, new, event };
+                self.agrees_with(&resolved, *resolution, moments, history)?;
             }
             _ => {}
         }
@@ -260,25 +265,38 @@ impl<'a> Chain<'a> {
             "a scan is no slice of the chain: {:?}",
             given.collect::<Vec<_>>()
         );
+        let left = self.left_between(from, first.seqno, event, history);
+        ensure!(
+            left.is_none(),
+            "a scan from {from} starts at {}, but {} was not truncated",
+            first.seqno,
+            left.unwrap_or_default()
+        );
+        Ok(())
+    }
+
+    /// The last version from `from` to below `end`, when no truncation can have taken it by the end of `event`.
+    pub(super) fn left_between(
+        &self,
+        from: SeqNo,
+        end: SeqNo,
+        event: &Event,
+        history: &History,
+    ) -> Option<SeqNo> {
         let cut = history.events.iter().filter(|other| other.began < event.ended);
         let cut = cut.filter_map(|other| match (&other.call, &other.answer) {
             (Call::Truncate { below }, Answer::Truncated(_) | Answer::Unknown) => Some(*below),
             _ => None,
         });
-        let start = self.members.range(from..first.seqno).next_back().map(|(seqno, _)| *seqno);
-        if let (Some(skipped), cut) = (start, cut.max()) {
-            ensure!(
-                cut.is_some_and(|cut| skipped < cut),
-                "a scan from {from} starts at {}, but {skipped} was not truncated",
-                first.seqno
-            );
-        }
-        Ok(())
+        let last = self.members.range(from..end).next_back().map(|(seqno, _)| *seqno);
+        let cut = cut.max();
+        last.filter(|last| cut.is_none_or(|cut| *last >= cut))
     }
 }
 
 /// Every attempt that may have committed a version.
 fn attempts(history: &History) -> BTreeMap<SeqNo, Vec<Attempt<'_>>> {
+    let lost: HashSet<_> = history.events.iter().filter_map(resolved::lost).collect();
     let mut attempts = BTreeMap::<SeqNo, Vec<Attempt<'_>>>::new();
     for event in &history.events {
         let Call::CompareAndSet { expected, new } = &event.call else { continue };
@@ -293,6 +311,7 @@ fn attempts(history: &History) -> BTreeMap<SeqNo, Vec<Attempt<'_>>> {
             began: event.began,
             ended: event.ended,
             acknowledged,
+            lost: lost.contains(&(new.seqno, &*new.data)),
         });
     }
     attempts
@@ -305,7 +324,8 @@ fn guess<'a>(
     guesses: &mut Guesses,
 ) -> Result<Attempt<'a>, Violation> {
     let mut options: Vec<Attempt<'a>> = Vec::new();
-    for attempt in attempts.get(&seqno).map_or(&[][..], Vec::as_slice) {
+    let tries = attempts.get(&seqno).map_or(&[][..], Vec::as_slice);
+    for attempt in tries.iter().filter(|attempt| !attempt.lost) {
         // Of two that expected the same the earlier one explains whatever the later one does.
         match options.iter_mut().find(|option| option.expected == attempt.expected) {
             Some(option) if option.began <= attempt.began => {}
@@ -327,18 +347,33 @@ fn seen(event: &Event) -> impl Iterator<Item = &VersionedData> {
     let (head, scanned): (_, &[_]) = match &event.answer {
         Answer::Head(head) => (head.as_ref(), &[]),
         Answer::Scanned(versions) => (None, versions),
+        Answer::Resolved(Resolution::Committed) => (resolved::of(event), &[]),
         _ => (None, &[]),
     };
     head.into_iter().chain(scanned)
 }
 
+/// Whether the head can have been `bound` or above by the end of `event`.
+pub(super) fn was_reached(
+    bound: SeqNo,
+    event: &Event,
+    moments: &BTreeMap<SeqNo, u64>,
+    history: &History,
+) -> bool {
+    let reached = moments.range(bound..).next().map(|(_, moment)| *moment);
+    // A version that nobody ever saw may have been the head as well.
+    let unseen = reached.is_none().then(|| began_unseen(bound, history)).flatten();
+    reached.or(unseen).is_some_and(|moment| moment <= event.ended)
+}
+
 /// The earliest beginning of an attempt of unknown outcome at `bound` or above.
 fn began_unseen(bound: SeqNo, history: &History) -> Option<u64> {
-    let above = |event: &&Event| match &event.call {
-        Call::CompareAndSet { new, .. } => new.seqno >= bound && event.answer == Answer::Unknown,
-        _ => false,
-    };
-    history.events.iter().filter(above).map(|event| event.began).min()
+    let tries = attempts(history);
+    let above = tries.range(bound..).flat_map(|(_, tries)| tries);
+    above
+        .filter(|attempt| !attempt.acknowledged && !attempt.lost)
+        .map(|attempt| attempt.began)
+        .min()
 }
 
 /// A version that a client learned of by its number alone.
@@ -373,6 +408,9 @@ fn found_below(event: &Event) -> Option<SeqNo> {
             Some(*from)
         }
         (Call::Truncate { below }, Answer::AboveHead(_)) => Some(*below),
+        (Call::Resolve { expected, .. }, Answer::Resolved(Resolution::Open)) => {
+            Some(resolved::beyond(*expected))
+        }
         _ => None,
     }
 }

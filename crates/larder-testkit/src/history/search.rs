@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use larder_core::consensus::Resolution;
 use larder_core::{CaSResult, SeqNo, VersionedData};
 
 use super::{Answer, Call, Event, History};
@@ -54,7 +55,7 @@ impl Search<'_> {
             if self.events[place].began >= horizon {
                 continue;
             }
-            if let Some(next) = self.after(state, place)
+            if let Some(next) = self.after(done, state, place)
                 && self.completes(done | 1 << place, &next)
             {
                 return true;
@@ -64,7 +65,7 @@ impl Search<'_> {
     }
 
     /// The state after the event, when its answer is the one that this state gives.
-    fn after(&self, state: &State, place: usize) -> Option<State> {
+    fn after(&self, done: u32, state: &State, place: usize) -> Option<State> {
         let event = &self.events[place];
         let head = state.0.last().and_then(|last| self.version(*last)).map(|head| head.seqno);
         let same = |explained: bool| explained.then(|| state.clone());
@@ -90,6 +91,9 @@ impl Search<'_> {
                 let stored = state.0.iter().filter_map(|place| self.version(*place));
                 same(stored.filter(|version| version.seqno >= *from).take(*limit).eq(seen))
             }
+            (Call::Resolve { expected, new }, Answer::Resolved(resolution)) => {
+                same(self.resolves(done, state, (*expected, new), *resolution))
+            }
             // A read that was dropped explains itself at any time.
             _ => Some(state.clone()),
         }
@@ -114,6 +118,33 @@ impl Search<'_> {
         let deleted = state.0.len() - kept.len();
         let explained = matches!(answer, Answer::Unknown) || *answer == Answer::Truncated(deleted);
         explained.then_some(State(kept))
+    }
+
+    /// Whether what was found out about a write is true at this moment.
+    fn resolves(
+        &self,
+        done: u32,
+        state: &State,
+        (expected, new): (Option<SeqNo>, &VersionedData),
+        resolution: Resolution,
+    ) -> bool {
+        let seqnos = || state.0.iter().filter_map(|place| self.version(*place)).map(|v| v.seqno);
+        let (head, first) = (seqnos().next_back(), expected.unwrap_or(SeqNo::MIN));
+        // One that was carried out without anybody knowing has committed: else it would be left out.
+        let committed = self.events.iter().enumerate().any(|(place, event)| {
+            let told = &event.answer;
+            done & (1 << place) != 0
+                && matches!(told, Answer::Swapped(CaSResult::Committed) | Answer::Unknown)
+                && matches!(&event.call, Call::CompareAndSet { new: tried, .. } if tried == new)
+        });
+        match resolution {
+            Resolution::Committed => committed,
+            Resolution::Lost => !committed && head > expected,
+            Resolution::Open => head <= expected,
+            Resolution::Unknown => {
+                head > Some(new.seqno) && !seqnos().any(|live| live >= first && live <= new.seqno)
+            }
+        }
     }
 
     /// The version that the event committed; only events that did are ever put into a state.

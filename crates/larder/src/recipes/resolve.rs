@@ -1,22 +1,7 @@
 //! What became of a compare-and-set whose outcome is unknown.
 
+pub use larder_core::consensus::Resolution;
 use larder_core::{Consensus, ConsensusError, SeqNo, VersionedData};
-
-/// What became of a compare-and-set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::exhaustive_enums, reason = "callers must handle each answer")]
-pub enum Resolution {
-    /// It committed.
-    Committed,
-    /// It did not commit and never will.
-    Lost,
-    /// It did not commit so far but still may: the key is as it expects it, or could become so.
-    ///
-    /// Write another version (with a higher sequence number or other bytes) to close the door.
-    Open,
-    /// Too much was truncated to tell.
-    Unknown,
-}
 
 /// Decides what became of `compare_and_set(key, expected, new)` after an `Indeterminate` answer.
 ///

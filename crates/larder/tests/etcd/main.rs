@@ -8,7 +8,6 @@
 mod batches;
 mod fake;
 mod faults;
-mod histories;
 mod place;
 mod quota;
 mod reads;
@@ -57,10 +56,6 @@ const TESTS: &[(&str, Run)] = tests! {
         a_member_that_is_not_fit_is_passed_over,
         keys_of_another_release_are_refused_and_left_alone,
         a_wrong_login_is_told_at_once_and_not_shown;
-    histories:
-        connections_that_are_cut_leave_one_order,
-        a_server_that_is_killed_leaves_one_order,
-        a_server_that_stands_still_leaves_one_order;
     unsound:
         a_look_and_then_a_write_is_found_out;
 };

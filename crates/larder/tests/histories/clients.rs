@@ -7,25 +7,32 @@ use std::time::Duration;
 use larder::clock::random_u64;
 use larder::error::chain;
 use larder::recipes::{Resolution, resolve};
-use larder::{CaSResult, ConsensusError, SeqNo, SharedConsensus, VersionedData};
+use larder::{CaSResult, ConsensusError, Failure, Retry, SeqNo, SharedConsensus, VersionedData};
 use larder_testkit::Random;
 use larder_testkit::history::{Answer, Recorder, SEARCH_MAX};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Asks until there is an answer, for at most half a minute.
+use crate::Wrong;
+use crate::resolved::Resolved;
+
+/// Asks until there is an answer. Goes by how often, not by how long: a process that was stopped meanwhile has not
+/// asked in vain.
 macro_rules! patiently {
-    ($ask:expr) => {
-        in_time(async {
-            loop {
-                if let Ok(answer) = $ask.await {
-                    break answer;
+    ($manner:expr, $ask:expr) => {{
+        let mut answer = Err(Wrong::Client("the store was not found again".to_owned()));
+        for _ in 0..1_000 {
+            match $ask.await {
+                Ok(found) => {
+                    answer = Ok(found);
+                    break;
                 }
-                sleep(Duration::from_millis(5)).await;
+                Err(error) => $manner.bears(&error)?,
             }
-        })
-        .await
-    };
+            sleep(Duration::from_millis(20)).await;
+        }
+        answer
+    }};
 }
 
 /// How many there are of what.
@@ -36,6 +43,10 @@ pub(crate) struct Plan {
     calls: usize,
     /// Pauses between calls last up to so many milliseconds, so that a run lasts as long as what goes wrong.
     pause: usize,
+    /// So many per cent of the writes are given up by their callers.
+    drops: u8,
+    /// Truncations leave at least so many numbers below the head.
+    kept: u64,
 }
 
 impl Plan {
@@ -44,14 +55,22 @@ impl Plan {
         let pause = if restarts { 60 } else { 4 };
         if random.below(4) == 0 {
             let keys = 1 + random.below(2);
-            return Self { clients: 4, keys, calls: 5 * keys, pause: pause * 4 };
+            let (calls, pause) = (5 * keys, pause * 4);
+            return Self { clients: 4, keys, calls, pause, drops: 10, kept: 0 };
         }
         Self {
             clients: 8 + random.below(25),
             keys: 1 + random.below(8),
             calls: 6 + random.below(15),
             pause,
+            drops: 10,
+            kept: 0,
         }
+    }
+
+    /// Clients of one key that write without a pause until they are told that it is enough, and give nothing up.
+    pub(crate) const fn of_one_key() -> Self {
+        Self { clients: 8, keys: 1, calls: usize::MAX, pause: 0, drops: 0, kept: 20 }
     }
 }
 
@@ -68,6 +87,8 @@ pub(crate) struct Tally {
     pub(crate) found_unknown: usize,
     /// Keys whose history was searched for an order as well.
     pub(crate) searched: usize,
+    /// Versions that are there in the end.
+    pub(crate) left: usize,
 }
 
 impl Tally {
@@ -80,6 +101,7 @@ impl Tally {
         self.found_open += other.found_open;
         self.found_unknown += other.found_unknown;
         self.searched += other.searched;
+        self.left += other.left;
     }
 
     /// How many calls of unknown outcome were looked into.
@@ -88,72 +110,119 @@ impl Tally {
     }
 }
 
-/// A call of unknown outcome, and what was found out.
-struct Resolved {
-    key: usize,
-    new: VersionedData,
-    resolution: Resolution,
-}
-
 /// The clients of a run.
 pub(crate) struct Clients {
     recorders: Arc<Vec<Recorder>>,
-    tasks: JoinSet<Result<Vec<Resolved>, String>>,
+    tasks: JoinSet<Result<Vec<Resolved>, Wrong>>,
     left: Arc<AtomicUsize>,
+    signals: Signals,
+    manner: Manner,
+}
+
+/// What clients and those who disturb them tell one another.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signals {
     ended: Arc<AtomicBool>,
+    enough: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Whether the last client is done.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Tells the clients to stop.
+    pub(crate) fn enough(&self) {
+        self.enough.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What is told in place of what was found out.
+pub(crate) type Retell = fn(Resolution) -> Resolution;
+
+/// How clients take what they are told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// The same, unless somebody is to be found out himself.
+    pub(crate) retell: Retell,
+    /// Whatever goes wrong here passes, and an error has to say so.
+    pub(crate) all_passes: bool,
+}
+
+impl Manner {
+    pub(crate) const PLAIN: Self = Self { retell: |resolution| resolution, all_passes: true };
+
+    fn bears(self, error: &ConsensusError) -> Result<(), Wrong> {
+        if error.retry() == Retry::Later || !self.all_passes {
+            return Ok(());
+        }
+        let why = format!("repeating does not help: {} {error:?}", chain(error));
+        Err(Wrong::Client(why))
+    }
 }
 
 impl Clients {
-    pub(crate) fn begin(store: &SharedConsensus, plan: Plan, random: &mut Random) -> Self {
+    /// Clients of `stores`, each of which is a process of its own as far as the engine knows.
+    pub(crate) fn begin(
+        stores: &[SharedConsensus],
+        plan: Plan,
+        random: &mut Random,
+        manner: Manner,
+    ) -> Self {
         let run = random_u64();
         let recorders = (0..plan.keys).map(|key| Recorder::new(format!("h{run:016x}-{key}")));
         let recorders: Arc<Vec<Recorder>> = Arc::new(recorders.collect());
         let left = Arc::new(AtomicUsize::new(plan.clients));
-        let ended = Arc::new(AtomicBool::new(false));
+        let signals = Signals::default();
         let mut tasks = JoinSet::new();
         for number in 0..plan.clients {
-            let (store, recorders) = (store.clone(), Arc::clone(&recorders));
-            let (left, ended, random) = (Arc::clone(&left), Arc::clone(&ended), random.fork());
+            let store = stores[number % stores.len()].clone();
+            let (recorders, random) = (Arc::clone(&recorders), random.fork());
+            let (left, signals) = (Arc::clone(&left), signals.clone());
             tasks.spawn(async move {
-                let client = Client { store, recorders, number, random, resolved: Vec::new() };
-                let lived = client.live(plan).await;
+                let resolved = Vec::new();
+                let client = Client { store, recorders, number, random, plan, manner, resolved };
+                let lived = client.live(&signals.enough).await;
                 if left.fetch_sub(1, Ordering::SeqCst) == 1 || lived.is_err() {
-                    ended.store(true, Ordering::SeqCst);
+                    signals.ended.store(true, Ordering::SeqCst);
                 }
                 lived
             });
         }
-        Self { recorders, tasks, left, ended }
+        Self { recorders, tasks, left, signals, manner }
     }
 
-    /// Whether the last of them is done.
-    pub(crate) fn ended(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.ended)
+    pub(crate) fn signals(&self) -> Signals {
+        self.signals.clone()
     }
 
     /// Waits for all, and judges what they were told.
-    pub(crate) async fn judged(mut self, store: &SharedConsensus) -> Result<Tally, String> {
+    pub(crate) async fn judged(mut self, store: &SharedConsensus) -> Result<Tally, Wrong> {
         let mut resolved = Vec::new();
         while let Some(ended) = self.tasks.join_next().await {
-            resolved.extend(ended.map_err(|error| error.to_string())??);
+            resolved.extend(ended.map_err(|error| Wrong::Client(error.to_string()))??);
         }
         assert_eq!(self.left.load(Ordering::SeqCst), 0);
         let mut tally = Tally::default();
         for (at, recorder) in self.recorders.iter().enumerate() {
-            let left = patiently!(recorder.scan(store, SeqNo::MIN, usize::MAX))?;
+            let left = patiently!(self.manner, recorder.scan(store, SeqNo::MIN, usize::MAX))?;
             let history = recorder.history();
             history.check().map_err(|violation| {
-                format!("{}: {violation}\n{:#?}", recorder.key(), history.events)
+                let key = recorder.key();
+                Wrong::Order(format!("{key}: {violation}\n{:#?}", history.events))
             })?;
             if history.events.len() <= SEARCH_MAX {
                 tally.searched += 1;
                 if history.search() == Some(false) {
-                    return Err(format!("no order explains {:#?}", history.events));
+                    let events = history.events;
+                    return Err(Wrong::Order(format!("no order explains {events:#?}")));
                 }
             }
             for resolved in resolved.iter().filter(|resolved| resolved.key == at) {
-                resolved.agrees(&left)?;
+                resolved.agrees(&left).map_err(Wrong::Order)?;
             }
+            tally.left += left.len();
             tally.events += history.events.len();
             for event in &history.events {
                 match event.answer {
@@ -175,42 +244,26 @@ impl Clients {
     }
 }
 
-impl Resolved {
-    /// What was found out has to agree with the versions that are there in the end.
-    fn agrees(&self, left: &[VersionedData]) -> Result<(), String> {
-        let Self { new, resolution, .. } = self;
-        let is_there = left.contains(new);
-        let is_truncated = left.first().is_some_and(|oldest| new.seqno < oldest.seqno);
-        let agrees = match resolution {
-            Resolution::Committed => is_there || is_truncated,
-            Resolution::Lost => !is_there,
-            Resolution::Open | Resolution::Unknown => true,
-        };
-        if agrees { Ok(()) } else { Err(format!("{resolution:?}, but {new:?} of {left:#?}")) }
-    }
-}
-
-async fn in_time<T>(asking: impl Future<Output = T>) -> Result<T, String> {
-    let late = |_| "the store was not found again".to_owned();
-    timeout(Duration::from_secs(30), asking).await.map_err(late)
-}
-
 struct Client {
     store: SharedConsensus,
     recorders: Arc<Vec<Recorder>>,
     number: usize,
     random: Random,
+    plan: Plan,
+    manner: Manner,
     resolved: Vec<Resolved>,
 }
 
 impl Client {
-    async fn live(mut self, plan: Plan) -> Result<Vec<Resolved>, String> {
-        let mut heads = vec![None; plan.keys];
-        for turn in 0..plan.calls {
-            let key = self.random.below(plan.keys);
+    async fn live(mut self, enough: &AtomicBool) -> Result<Vec<Resolved>, Wrong> {
+        let mut heads = vec![None; self.plan.keys];
+        let mut turn = 0;
+        while turn < self.plan.calls && !enough.load(Ordering::SeqCst) {
+            let key = self.random.below(self.plan.keys);
             self.call(turn, key, &mut heads[key]).await?;
-            let pause = self.random.below(plan.pause + 1);
+            let pause = self.random.below(self.plan.pause + 1);
             sleep(Duration::from_millis(pause as u64)).await;
+            turn += 1;
         }
         Ok(self.resolved)
     }
@@ -221,7 +274,7 @@ impl Client {
         turn: usize,
         key: usize,
         head: &mut Option<SeqNo>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Wrong> {
         let recorders = Arc::clone(&self.recorders);
         let (recorder, store) = (&recorders[key], &self.store);
         match self.random.below(10) {
@@ -236,7 +289,7 @@ impl Client {
                 let _ = recorder.scan(store, SeqNo(from), 1 + self.random.below(8)).await;
             }
             2 => {
-                let back = self.random.word() % 6;
+                let back = self.plan.kept + self.random.word() % 6;
                 let below = head.map_or(0, |SeqNo(head)| head.saturating_sub(back));
                 let _ = recorder.truncate(store, SeqNo(below)).await;
             }
@@ -250,7 +303,7 @@ impl Client {
         turn: usize,
         key: usize,
         head: &mut Option<SeqNo>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Wrong> {
         let recorders = Arc::clone(&self.recorders);
         let (recorder, store) = (&recorders[key], &self.store);
         let expected = *head;
@@ -258,24 +311,39 @@ impl Client {
         let data = format!("{}.{turn} after {expected:?}", self.number).into();
         let new = VersionedData { seqno: SeqNo(seqno), data };
         let call = recorder.compare_and_set(store, expected, new.clone());
-        let told = if self.random.happens(10) {
+        let told = if self.random.happens(self.plan.drops) {
             // One who leaves before, in the middle or afterwards.
             let patience = Duration::from_micros(self.random.word() % 3_000);
             timeout(patience, call).await.ok()
         } else {
             Some(call.await)
         };
+        if let Some(Err(error)) = &told {
+            self.manner.bears(error)?;
+        }
         match told {
             Some(Ok(CaSResult::Committed)) => *head = Some(new.seqno),
             Some(Ok(CaSResult::ExpectationMismatch { current })) => *head = current,
             None | Some(Err(ConsensusError::Indeterminate(_))) => {
-                let resolution = patiently!(resolve(store, recorder.key(), expected, &new))?;
-                self.resolved.push(Resolved { key, new, resolution });
-                let found = patiently!(recorder.head(store))?;
+                let manner = self.manner;
+                let looking = async || {
+                    let asking = async {
+                        resolve(store, recorder.key(), expected, &new).await.map(manner.retell)
+                    };
+                    recorder.resolve(expected, new.clone(), asking).await
+                };
+                let resolution = patiently!(manner, looking())?;
+                self.resolved.push(Resolved { key, expected, new, resolution });
+                let found = patiently!(manner, recorder.head(store))?;
                 *head = found.map(|found| found.seqno);
             }
-            Some(Err(ConsensusError::Determinate(_))) => {}
-            Some(Err(error)) => return Err(format!("a bad call: {}", chain(&error))),
+            Some(Err(ConsensusError::Determinate(_))) => {
+                // A server that is away says so at once.
+                sleep(Duration::from_millis(5)).await;
+            }
+            Some(Err(error)) => {
+                return Err(Wrong::Client(format!("a bad call: {}", chain(&error))));
+            }
         }
         Ok(())
     }

@@ -17,12 +17,16 @@ use larder_log::{Log, LogOptions};
 use larder_testkit::{Random, Unreliable};
 use tokio::time::sleep;
 
-use crate::{Engine, Test, run, runs};
+use larder::recipes::Resolution;
+
+use crate::clients::{Manner, Retell};
+use crate::{Engine, Test, Wrong, run, runs};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("log::failing_calls_leave_one_order", || Box::pin(failing_calls())),
     ("log::crashes_leave_one_order", || Box::pin(crashes())),
     ("log::a_disk_that_does_not_sync_is_found_out", || Box::pin(a_lying_disk())),
+    ("log::a_resolution_that_is_not_true_is_found_out", || Box::pin(lying_resolutions())),
 ];
 
 /// The store of the process that lives at the moment.
@@ -100,6 +104,7 @@ struct Embedded {
     living: Mutex<Option<Living>>,
     /// At how many steps, once it is open, a sync loses something and says nothing.
     lies: u64,
+    retell: Option<Retell>,
 }
 
 impl Embedded {
@@ -109,14 +114,14 @@ impl Embedded {
 }
 
 impl Engine for Embedded {
-    async fn open(&self, random: &mut Random) -> SharedConsensus {
+    async fn open(&self, random: &mut Random) -> Vec<SharedConsensus> {
         let disk = SimDisk::new(random.word());
         let living = Living::on(disk.clone());
         for step in disk.steps()..disk.steps() + self.lies {
             disk.plan(step, Fault::LyingSync);
         }
         *self.living.lock().unwrap() = Some(living.clone());
-        SharedConsensus::new(Unreliable::new(living, random.word(), 8))
+        vec![SharedConsensus::new(Unreliable::new(living, random.word(), 8))]
     }
 
     async fn disturb(&self, random: &mut Random) {
@@ -140,6 +145,12 @@ impl Engine for Embedded {
         disk.fail_reads(0);
         disk.set_full(false);
     }
+
+    /// A disk that cannot be read does not promise that it can be read later.
+    fn manner(&self) -> Manner {
+        let plain = Manner { all_passes: false, ..Manner::PLAIN };
+        self.retell.map_or(plain, |retell| Manner { retell, ..plain })
+    }
 }
 
 async fn failing_calls() {
@@ -158,9 +169,41 @@ async fn a_lying_disk() {
         let engine = Embedded { lies: 100_000, ..Embedded::default() };
         // A store that finds itself damaged is not opened: a panic here, and no finding.
         let tried = AssertUnwindSafe(run(&engine, seed, true)).catch_unwind().await;
-        if let Ok(Err(_)) = tried {
+        if let Ok(Err(Wrong::Order(_))) = tried {
             return;
         }
     }
     panic!("what was never synced was not missed by anybody");
+}
+
+/// Each answer in the place of each other one is what the check has to find: a resolver that believes in numbers and
+/// not in bytes, one that gives up too soon, one that never decides.
+async fn lying_resolutions() {
+    use Resolution::{Committed, Lost, Open, Unknown};
+    macro_rules! retelling {
+        ($($truth:ident as $told:ident),+ $(,)?) => {
+            [$((
+                concat!(stringify!($truth), " told as ", stringify!($told)),
+                (|found| if found == $truth { $told } else { found }) as Retell,
+            )),+]
+        };
+    }
+    let retellings = retelling! {
+        Committed as Lost, Committed as Open, Committed as Unknown,
+        Lost as Committed, Lost as Open, Lost as Unknown,
+        Open as Committed, Open as Lost, Open as Unknown,
+        Unknown as Committed, Unknown as Lost, Unknown as Open,
+    };
+    for (what, retell) in retellings {
+        let engine = Embedded { retell: Some(retell), ..Embedded::default() };
+        let mut found = None;
+        for seed in 1..=200 {
+            if let Err(Wrong::Order(why)) = run(&engine, seed, false).await {
+                found = Some((seed, why));
+                break;
+            }
+        }
+        let (seed, why) = found.unwrap_or_else(|| panic!("{what} went unnoticed"));
+        println!("{what}: seed {seed}: {}", why.lines().next().unwrap_or_default());
+    }
 }

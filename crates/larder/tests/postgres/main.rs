@@ -8,7 +8,6 @@
 mod bus;
 mod entries;
 mod faults;
-mod histories;
 mod lease;
 mod place;
 mod refusals;
@@ -66,10 +65,6 @@ const TESTS: &[(&str, Run)] = tests! {
         a_truncation_goes_by_the_head_that_is_committed,
         truncations_and_scans_are_judged_key_by_key,
         batches_of_truncations_in_opposite_orders_do_not_stop_one_another;
-    histories:
-        terminated_connections_leave_one_order,
-        a_server_that_is_killed_leaves_one_order,
-        a_server_that_stands_still_leaves_one_order;
     bus:
         a_subscription_ends_with_its_connection_and_another_one_can_be_had,
         a_server_that_is_away_or_stands_still_fails_calls_in_time,

@@ -10,7 +10,6 @@
 
 mod endpoint;
 mod faults;
-mod histories;
 mod limits;
 mod opening;
 mod place;
@@ -66,13 +65,6 @@ const TESTS: &[(&str, Run)] = tests! {
         a_listing_has_pages,
         calls_beyond_the_connections_wait,
         only_a_prefix_is_cleared;
-    histories:
-        faults_of_every_kind_leave_one_order,
-        late_puts_leave_one_order,
-        an_endpoint_that_is_killed_leaves_one_order,
-        a_process_that_is_killed_leaves_one_order,
-        cut_connections_leave_one_order,
-        a_store_that_forgets_conditions_is_found_out;
 };
 
 fn main() -> ExitCode {

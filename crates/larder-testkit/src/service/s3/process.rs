@@ -72,6 +72,11 @@ impl S3Process {
         uri(self.port, prefix)
     }
 
+    /// The port it listens on.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Kills it and starts it again on the same port with what it holds.
     ///
     /// # Errors

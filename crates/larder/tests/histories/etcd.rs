@@ -1,0 +1,110 @@
+//! An etcd server behind a way that is cut, held up and slowed down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::SharedConsensus;
+use larder::consensus::EtcdConsensus;
+use larder_testkit::service::EtcdServer;
+use larder_testkit::{Proxy, Random};
+use tokio::time::sleep;
+
+use crate::outage::until_some_were_resolved;
+use crate::{Engine, Test, runs, way};
+
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("etcd::broken_connections_leave_one_order", || Box::pin(broken_connections())),
+    ("etcd::restarts_leave_one_order", || Box::pin(restarts())),
+    ("etcd::connections_that_are_cut_leave_one_order", || Box::pin(cut_connections())),
+    ("etcd::a_server_that_is_killed_leaves_one_order", || Box::pin(a_killed_server())),
+    ("etcd::a_server_that_stands_still_leaves_one_order", || Box::pin(a_still_server())),
+];
+
+struct Etcd {
+    server: Arc<EtcdServer>,
+    proxy: Proxy,
+}
+
+impl Etcd {
+    fn start() -> Self {
+        let server = Arc::new(EtcdServer::start().unwrap());
+        Self { proxy: Proxy::to_port(server.port()).unwrap(), server }
+    }
+
+    /// Does something to the server that takes its time.
+    async fn to_server(&self, act: impl FnOnce(&EtcdServer) + Send + 'static) {
+        let server = Arc::clone(&self.server);
+        tokio::task::spawn_blocking(move || act(&server)).await.unwrap();
+    }
+
+    async fn kill(&self) {
+        self.to_server(|server| {
+            server.kill();
+            server.restart().unwrap();
+        })
+        .await;
+    }
+
+    /// SIGSTOP.
+    async fn stand_still(&self, moment: Duration) {
+        self.to_server(|server| server.pause().unwrap()).await;
+        sleep(moment).await;
+        self.to_server(|server| server.resume().unwrap()).await;
+    }
+}
+
+impl Engine for Etcd {
+    async fn open(&self, _: &mut Random) -> Vec<SharedConsensus> {
+        let uri = format!("etcd://{}/histories?timeout=300ms", self.proxy.address());
+        let mut stores = Vec::new();
+        for _ in 0..2 {
+            stores.push(SharedConsensus::new(EtcdConsensus::open(&uri).await.unwrap()));
+        }
+        stores
+    }
+
+    async fn disturb(&self, random: &mut Random) {
+        let moment = Duration::from_millis(10 + random.word() % 60);
+        match random.below(way::KINDS + 1) {
+            kind @ ..way::KINDS => way::disturb(&self.proxy, kind, random),
+            _ => self.stand_still(moment * 4).await,
+        }
+        sleep(moment).await;
+        self.calm().await;
+    }
+
+    async fn restart(&self, random: &mut Random) {
+        sleep(Duration::from_millis(random.word() % 60)).await;
+        self.kill().await;
+    }
+
+    async fn calm(&self) {
+        self.proxy.restore();
+    }
+}
+
+async fn broken_connections() {
+    let tally = runs(&Etcd::start(), "LARDER_HISTORIES", 12, false).await;
+    assert!(tally.committed > 0 && tally.resolved() > 0, "{tally:?}");
+}
+
+async fn restarts() {
+    let tally = runs(&Etcd::start(), "LARDER_HISTORY_RESTARTS", 2, true).await;
+    assert!(tally.committed > 0 && tally.unknown > 0, "{tally:?}");
+}
+
+async fn cut_connections() {
+    let engine = Etcd::start();
+    until_some_were_resolved(&engine, async || engine.proxy.kill()).await;
+}
+
+async fn a_killed_server() {
+    let engine = Etcd::start();
+    until_some_were_resolved(&engine, async || engine.kill().await).await;
+}
+
+async fn a_still_server() {
+    let engine = Etcd::start();
+    let longer_than_a_call = Duration::from_millis(700);
+    until_some_were_resolved(&engine, async || engine.stand_still(longer_than_a_call).await).await;
+}
