@@ -29,6 +29,8 @@ pub(crate) enum Code {
     NotFound = 3,
     ConditionNotMet = 4,
     Unavailable = 5,
+    /// A signal came: what a shell says of a command that SIGINT has ended.
+    Interrupted = 130,
     /// The reader of stdout has left: ends like a failure, but says nothing.
     Quiet = 141,
 }
@@ -41,6 +43,7 @@ impl Code {
             Self::NotFound => "not-found",
             Self::ConditionNotMet => "condition-not-met",
             Self::Unavailable => "unavailable",
+            Self::Interrupted => "interrupted",
         }
     }
 }
@@ -80,6 +83,15 @@ impl Exit {
     /// The same end, with `words` in front of the message whatever it says.
     pub(crate) fn in_front(mut self, words: &str) -> Self {
         self.message = format!("{words}: {}", self.message);
+        self
+    }
+
+    /// The same end, with something else to say.
+    pub(crate) fn and(mut self, words: &str) -> Self {
+        if !self.message.is_empty() {
+            self.message.push_str("; ");
+        }
+        self.message.push_str(words);
         self
     }
 

@@ -8,6 +8,7 @@ mod payload;
 mod progress;
 mod scratch;
 mod serve;
+mod signals;
 mod stores;
 
 use std::process::ExitCode;

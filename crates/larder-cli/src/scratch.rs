@@ -1,19 +1,29 @@
 //! Fresh folders and namespaces for commands that fill a store: nobody's data is ever touched.
 
+mod room;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use larder::Address;
 use larder::clock::random_u64;
-use larder::{Address, Tier as _};
 
-use crate::exit::Exit;
-use crate::stores::{self, log_uri};
+use crate::exit::{Code, Exit};
+use crate::signals::Signals;
+use crate::stores::log_uri;
+use room::Room;
+
+/// How long all that was made may take to be removed.
+const CLEAR_MAX: Duration = Duration::from_mins(1);
+/// How long what is still under way is waited for.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 /// A place for throw-away stores at an address.
 ///
 /// `log:PATH` gets a new folder inside PATH, so that it lies on the device that was meant, or beside
 /// it when PATH holds files; it is removed at the end. `redis:` gets a namespace, `postgres:` a schema,
-/// `etcd:` and `s3:` a prefix of their own, to be removed with [`Scratch::clear`]. Other addresses are used as they are.
+/// `etcd:` and `s3:` a prefix of their own, which [`Scratch::spend`] removes. Other addresses are used as they are.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     uri: String,
@@ -25,10 +35,8 @@ pub(crate) struct Scratch {
 enum Own {
     Nothing,
     Folder(Folder),
-    /// A namespace, which is the one of the address.
-    Namespace,
-    /// The addresses of the schemas or prefixes that were made.
-    Rooms(Mutex<Vec<String>>),
+    /// The first one is that of the address.
+    Rooms(Mutex<Vec<Room>>),
 }
 
 #[derive(Debug)]
@@ -45,12 +53,10 @@ impl Scratch {
         let address: Address = uri.parse()?;
         let name = format!("larder-{what}-{:016x}", random_u64());
         let uri = uri.to_owned();
+        if let Some(room) = Room::at(&uri, address.scheme(), what) {
+            return Ok(Self { uri: room.uri.clone(), own: Own::Rooms(Mutex::new(vec![room])) });
+        }
         match address.scheme() {
-            "redis" | "rediss" => {
-                Ok(Self { uri: replaced(&uri, "namespace", &name), own: Own::Namespace })
-            }
-            "postgres" | "postgresql" => Ok(Self::room(replaced(&uri, "schema", &room(what)))),
-            "etcd" | "s3" => Ok(Self::room(below(&uri, &room(what)))),
             "log" if !address.place().is_empty() => {
                 let place = Path::new(address.place());
                 Ok(Self { own: Own::Folder(Folder::in_place(place, &uri, &name)?), uri })
@@ -74,38 +80,79 @@ impl Scratch {
                 Some(store_uri(&path, parameters.or(folder.parameters.as_deref())))
             }
             Own::Rooms(_) => {
-                let uri = if has_prefix(&self.uri) {
-                    below(&self.uri, &room("law"))
-                } else {
-                    replaced(&self.uri, "schema", &room("law"))
-                };
-                self.remember(&uri);
+                let mut rooms = self.rooms()?;
+                let first = rooms.first().filter(|room| !room.is_namespace())?;
+                let room = first.beside(&self.uri, "law")?;
+                let uri = room.uri.clone();
+                rooms.push(room);
                 Some(Ok(uri))
             }
-            Own::Nothing | Own::Namespace => None,
+            Own::Nothing => None,
         }
     }
 
-    /// Removes what is in the namespace or in the rooms that were made, when there are any.
-    pub(crate) async fn clear(&self) -> Result<(), Exit> {
-        match &self.own {
-            Own::Nothing | Own::Folder(_) => Ok(()),
-            Own::Namespace => {
-                let cleared = stores::open_cache(&self.uri).await?.clear().await;
-                cleared.map_err(|error| Exit::from(error).at(&self.uri))
+    /// Does `work` here and then removes what was made for it, however that ends; a signal ends it early, and a
+    /// second one the removing.
+    ///
+    /// # Errors
+    /// Those of `work`, `Interrupted`, and what could not be removed, with how to do that by hand.
+    pub(crate) async fn spend<T>(
+        &self,
+        work: impl Future<Output = Result<T, Exit>>,
+    ) -> Result<T, Exit> {
+        let mut signals = Signals::listen()?;
+        let (done, is_cut) = tokio::select! {
+            done = work => (done, false),
+            () = signals.next() => (Err(Exit::new(Code::Interrupted, "interrupted")), true),
+        };
+        let made = self.rooms().map_or_else(Vec::new, |rooms| rooms.clone());
+        let clearing = async {
+            if is_cut {
+                settle().await;
+                // A server may be about to carry out what it was sent: what the first look misses the second one finds.
+                self.clear(&made).await;
             }
-            Own::Rooms(made) => {
-                let made = made.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                for uri in made {
-                    if has_prefix(&uri) {
-                        larder::registry::drop_prefix(&uri).await?;
-                    } else {
-                        larder::registry::drop_schema(&uri).await?;
+            self.clear(&made).await
+        };
+        let problem = tokio::select! {
+            problem = clearing => problem,
+            () = signals.next() => Some("interrupted again".to_owned()),
+        };
+        match (done, problem.and_then(|problem| self.left(&problem))) {
+            (done, None) => done,
+            (Ok(_), Some(left)) => Err(Exit::unavailable(left)),
+            (Err(exit), Some(left)) => Err(exit.and(&left)),
+        }
+    }
+
+    /// Removes these rooms, which are all; why some are left, if they are.
+    async fn clear(&self, rooms: &[Room]) -> Option<String> {
+        let mut left = Vec::new();
+        let mut problem = None;
+        let clearing = async {
+            for room in rooms {
+                match room.drop().await {
+                    Ok(()) => {}
+                    // Whoever was never let in has made nothing.
+                    Err(trouble) if !trouble.passes && rooms.len() == 1 => {}
+                    Err(trouble) => {
+                        problem = Some(trouble.why);
+                        left.push(room.clone());
                     }
                 }
-                Ok(())
             }
+        };
+        if tokio::time::timeout(CLEAR_MAX, clearing).await.is_err() {
+            return Some(format!("not removed within {CLEAR_MAX:?}"));
         }
+        self.rooms().into_iter().for_each(|mut rooms| rooms.clone_from(&left));
+        problem
+    }
+
+    /// What is left behind because of a problem.
+    fn left(&self, problem: &str) -> Option<String> {
+        let rooms = self.rooms()?;
+        (!rooms.is_empty()).then(|| format!("{} ({problem})", Room::left(&rooms)))
     }
 
     /// Whether nobody else uses the place.
@@ -122,15 +169,21 @@ impl Scratch {
         if let Own::Folder(folder) = &self.own { Some(folder) } else { None }
     }
 
-    fn room(uri: String) -> Self {
-        let made = Mutex::new(vec![uri.clone()]);
-        Self { uri, own: Own::Rooms(made) }
-    }
-
-    fn remember(&self, uri: &str) {
-        if let Own::Rooms(made) = &self.own {
-            made.lock().unwrap_or_else(PoisonError::into_inner).push(uri.to_owned());
+    /// Which rooms are there, where there can be any.
+    fn rooms(&self) -> Option<MutexGuard<'_, Vec<Room>>> {
+        match &self.own {
+            Own::Rooms(rooms) => Some(rooms.lock().unwrap_or_else(PoisonError::into_inner)),
+            Own::Nothing | Own::Folder(_) => None,
         }
+    }
+}
+
+/// Waits until tasks that outlive those who began them have ended, such as one that makes a schema.
+async fn settle() {
+    let began = tokio::time::Instant::now();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    while tasks() > 0 && began.elapsed() < SETTLE_MAX {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -159,39 +212,6 @@ impl Drop for Folder {
     }
 }
 
-/// The same address with another value of a parameter.
-fn replaced(uri: &str, parameter: &str, value: &str) -> String {
-    let (place, parameters) = uri.split_once('?').unwrap_or((uri, ""));
-    let others = parameters.split('&').filter(|part| !part.is_empty());
-    let others = others.filter(|part| part.split('=').next() != Some(parameter));
-    let named = format!("{parameter}={value}");
-    let all: Vec<&str> = others.chain([named.as_str()]).collect();
-    format!("{place}?{}", all.join("&"))
-}
-
-/// Whether what is at an address has a prefix.
-fn has_prefix(uri: &str) -> bool {
-    uri.starts_with("etcd:") || uri.starts_with("s3:")
-}
-
-/// The same address with a prefix below its own; that of etcd has one of which nothing is said.
-fn below(uri: &str, name: &str) -> String {
-    let (place, parameters) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
-    let place = place.trim_end_matches('/');
-    // A password may have slashes in it.
-    let hosts =
-        place.rsplit_once('@').map_or_else(|| place.trim_start_matches("etcd://"), |(_, h)| h);
-    let is_said = hosts.contains('/') || !uri.starts_with("etcd:");
-    let prefix = if is_said { "" } else { "/larder" };
-    let parameters = parameters.map(|parameters| format!("?{parameters}")).unwrap_or_default();
-    format!("{place}{prefix}/{name}{parameters}")
-}
-
-/// A name for a schema or a prefix that nobody else has.
-fn room(what: &str) -> String {
-    format!("larder_{what}_{:016x}", random_u64())
-}
-
 fn store_uri(path: &Path, parameters: Option<&str>) -> Result<String, Exit> {
     let uri = log_uri(path)?;
     Ok(match parameters {
@@ -208,24 +228,6 @@ fn holds_files(place: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_namespace_takes_the_place_of_the_given_one() {
-        let renamed = |uri| replaced(uri, "namespace", "n");
-        assert_eq!(renamed("redis://h/0"), "redis://h/0?namespace=n");
-        let uri = renamed("redis://h?timeout=1s&namespace=mine&max_value=1");
-        assert_eq!(uri, "redis://h?timeout=1s&max_value=1&namespace=n");
-    }
-
-    #[test]
-    fn a_prefix_is_made_below_the_given_one() {
-        assert_eq!(below("etcd://h", "n"), "etcd://h/larder/n");
-        assert_eq!(below("etcd://h,i:7/?timeout=1s", "n"), "etcd://h,i:7/larder/n?timeout=1s");
-        assert_eq!(below("etcd://me:a/b@h/shop", "n"), "etcd://me:a/b@h/shop/n");
-        assert_eq!(below("etcd://me:a/b@h", "n"), "etcd://me:a/b@h/larder/n");
-        assert_eq!(below("s3://shelf", "n"), "s3://shelf/n");
-        assert_eq!(below("s3://me:a/b@shelf/a/?region=r", "n"), "s3://me:a/b@shelf/a/n?region=r");
-    }
 
     #[test]
     fn nothing_is_left_and_nothing_else_is_touched() {

@@ -203,6 +203,16 @@ fn a_backend_is_checked_against_its_contract_without_a_trace() {
 }
 
 #[test]
+fn a_check_that_is_interrupted_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let uri = log_uri(&folder.path().join("place"));
+    for contract in ["consensus", "spool", "cache"] {
+        support::check_that_is_interrupted(&uri, contract);
+        assert!(!folder.path().join("place").exists(), "{contract}");
+    }
+}
+
+#[test]
 fn a_benchmark_ends_with_its_numbers_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let uri = log_uri(&folder.path().join("place"));

@@ -14,11 +14,12 @@ use larder_testkit::service::EtcdServer;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 mod support;
-use support::{run, run_with};
+use support::{check_that_fails, check_that_is_interrupted, run, run_with};
 
 const TESTS: &[(&str, fn())] = &[
     ("consensus_at_the_command_line", consensus),
     ("the_laws_hold_and_the_check_leaves_nothing", check),
+    ("a_check_that_fails_or_is_interrupted_leaves_nothing", check_that_does_not_end_well),
     ("what_is_wrong_with_the_server_is_said_in_a_line", unavailable),
 ];
 
@@ -69,6 +70,20 @@ fn check() {
     let left = r#"{"key":"AA==","range_end":"AA==","count_only":true}"#;
     let left = server.post("/v3/kv/range", left).unwrap();
     assert!(!left.contains("count"), "{left}");
+}
+
+fn check_that_does_not_end_well() {
+    let server = EtcdServer::start().unwrap();
+    // "larder/larder_law" and 7: a key of somebody else.
+    let mine = r#"{"key":"bGFyZGVyL2xhcmRlcl9sYXc=","value":"Nw=="}"#;
+    server.post("/v3/kv/put", mine).unwrap();
+    let left = || server.post("/v3/kv/range", r#"{"key":"AA==","range_end":"AA=="}"#).unwrap();
+    let only_mine =
+        |left: &str| left.contains("\"count\":\"1\"") && left.contains("bGFyZGVyL2xhcmRlcl9sYXc=");
+    check_that_fails(&format!("{}?max_payload=1KiB", server.uri()), "consensus");
+    assert!(only_mine(&left()), "{}", left());
+    check_that_is_interrupted(&server.uri(), "consensus");
+    assert!(only_mine(&left()), "{}", left());
 }
 
 fn unavailable() {

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use larder_testkit::service::PostgresServer;
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{Call, Daemon, run, run_with};
+use support::{Call, Checking, Daemon, check_that_fails, check_that_is_interrupted, run, run_with};
 
 const TESTS: &[(&str, fn())] = &[
     ("an_entry_is_put_found_and_removed", entry),
@@ -26,6 +26,8 @@ const TESTS: &[(&str, fn())] = &[
     ("versions_are_swapped_scanned_and_truncated", consensus),
     ("a_key_is_watched_while_others_change_it", watch),
     ("check_tries_every_law_of_consensus_and_leaves_nothing", check_consensus),
+    ("a_check_that_fails_or_is_interrupted_leaves_nothing", check_that_does_not_end_well),
+    ("what_a_check_cannot_remove_it_names", check_without_server),
     ("a_password_is_nowhere_in_what_is_said", password),
     ("a_daemon_starts_and_serves_without_the_server", without_server),
 ];
@@ -134,6 +136,40 @@ fn check_consensus() {
     let last = ran.objects().pop().unwrap();
     assert_eq!(last["broken"], 0);
     assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
+}
+
+fn check_that_does_not_end_well() {
+    let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
+    // What others have stays, however similar its name is.
+    server.query("CREATE SCHEMA larder_law_mine").unwrap();
+    server.query("CREATE TABLE larder_law_mine.larder_head AS SELECT 7 AS mine").unwrap();
+    let mine = Some("larder_law_mine".to_owned());
+    for (contract, narrow) in [("consensus", "max_payload=1KiB"), ("cache", "max_value=1KiB")] {
+        check_that_fails(&format!("{}?schema=larder_law_mine&{narrow}", server.uri()), contract);
+        assert_eq!(schemas(&server), [[mine.clone()]], "{contract}");
+        check_that_is_interrupted(&server.uri(), contract);
+        assert_eq!(schemas(&server), [[mine.clone()]], "{contract}");
+    }
+    let kept = server.query("SELECT mine FROM larder_law_mine.larder_head").unwrap();
+    assert_eq!(kept, [[Some("7".to_owned())]]);
+}
+
+fn check_without_server() {
+    let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
+    let checking = Checking::begun(&server.uri(), "consensus");
+    server.kill();
+    let ran = checking.ends();
+    assert_ne!(ran.code, 0);
+    let (_, left) = ran.stderr.split_once("left behind: the schemas ").unwrap();
+    let (left, how) = left.split_once(';').unwrap();
+    assert!(how.contains("DROP SCHEMA NAME CASCADE"), "{how}");
+    server.restart().unwrap();
+    let is_there = |name: &str| schemas(&server).contains(&vec![Some(name.to_owned())]);
+    assert!(left.split(", ").any(is_there), "{left}");
+    for name in left.split(", ") {
+        server.query(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).unwrap();
+    }
     assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
 }
 

@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 use larder_testkit::Proxy;
 use larder_testkit::service::RedisServer;
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{Call, Daemon, run, run_with};
+use support::{Call, Daemon, check_that_fails, check_that_is_interrupted, run, run_with};
 
 const TESTS: &[(&str, fn())] = &[
     ("an_entry_is_put_found_and_removed", entry),
     ("check_tries_every_law_and_leaves_nothing", check),
     ("check_tries_every_law_of_a_bus", check_bus),
+    ("a_check_that_fails_or_is_interrupted_leaves_nothing", check_that_does_not_end_well),
     ("bench_leaves_nothing", bench),
     ("a_password_is_nowhere_in_what_is_said", password),
     ("a_daemon_shares_its_second_tier", shared_tier),
@@ -77,6 +78,15 @@ fn check() {
     let last = ran.objects().pop().unwrap();
     assert_eq!(last["broken"], 0);
     assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    assert_eq!(size(&server), ":1\r\n", "keys were left or taken");
+}
+
+fn check_that_does_not_end_well() {
+    let server = RedisServer::start().unwrap();
+    server.command("SET larder_check_0:mine untouched").unwrap();
+    check_that_fails(&format!("{}?max_value=1KiB", server.uri(0)), "cache");
+    assert_eq!(size(&server), ":1\r\n", "keys were left or taken");
+    check_that_is_interrupted(&server.uri(0), "cache");
     assert_eq!(size(&server), ":1\r\n", "keys were left or taken");
 }
 

@@ -10,7 +10,7 @@
 mod support;
 
 use larder_testkit::service::{S3Quirk, S3Server};
-use support::{run, run_with};
+use support::{check_that_fails, check_that_is_interrupted, run, run_with};
 
 #[test]
 fn versions_are_swapped_scanned_and_truncated() {
@@ -38,6 +38,22 @@ fn check_tries_every_law_and_leaves_nothing() {
     assert_eq!(last["broken"], 0);
     assert!(last["held"].as_u64().unwrap() > 30, "{last}");
     assert_eq!(server.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_check_that_fails_or_is_interrupted_leaves_nothing() {
+    let server = S3Server::start().unwrap();
+    server.overwrite("mine/larder_law", b"mine").unwrap();
+    let uri = server.uri("mine");
+    check_that_fails(&format!("{uri}&max_object=1KiB"), "consensus");
+    assert_eq!(server.names(), ["mine/larder_law"]);
+    check_that_is_interrupted(&uri, "consensus");
+    assert_eq!(server.names(), ["mine/larder_law"]);
+    // Nor does one that does not begin.
+    server.behave_as(Some(S3Quirk::IgnoresIfMatch));
+    run(&["check", &uri, "--contract", "consensus"]).fails(5, "conditional PUTs");
+    assert_eq!(server.names(), ["mine/larder_law"]);
+    assert_eq!(server.object("mine/larder_law").unwrap(), b"mine");
 }
 
 #[test]

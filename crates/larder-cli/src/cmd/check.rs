@@ -26,20 +26,27 @@ pub(crate) async fn run(args: CheckArgs, output: &mut Output) -> Result<(), Exit
     let scratch = Arc::new(Scratch::at(&args.uri, "check")?);
     match args.contract {
         CheckedContract::Spool => {
-            stores::open_spool(&scratch.uri()?).await.map(drop)?;
-            try_all(spool(&args, scratch), &args, output).await
+            let tried = async {
+                stores::open_spool(&scratch.uri()?).await.map(drop)?;
+                try_all(spool(&args, Arc::clone(&scratch)), &args, output).await
+            };
+            scratch.spend(tried).await
         }
         CheckedContract::Consensus => {
-            stores::open_consensus(&scratch.uri()?).await.map(drop)?;
-            let tried = try_all(consensus(&args, Arc::clone(&scratch)), &args, output).await;
-            tried.and(scratch.clear().await)
+            let tried = async {
+                stores::open_consensus(&scratch.uri()?).await.map(drop)?;
+                try_all(consensus(&args, Arc::clone(&scratch)), &args, output).await
+            };
+            scratch.spend(tried).await
         }
         CheckedContract::Cache => {
-            let uri = scratch.uri()?;
-            stores::open_cache(&uri).await.map(drop)?;
-            let tried = try_all(cache(&args, &scratch)?, &args, output).await;
-            tried.and(scratch.clear().await)
+            let tried = async {
+                stores::open_cache(&scratch.uri()?).await.map(drop)?;
+                try_all(cache(&args, &scratch)?, &args, output).await
+            };
+            scratch.spend(tried).await
         }
+        // It leaves nothing: what it says is gone when it was heard.
         CheckedContract::Bus => {
             let uri = scratch.uri()?;
             let topic = Topic::new("check").map_err(|error| Exit::failed(error.to_string()))?;

@@ -26,11 +26,11 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use self::config::Config;
-use self::shutdown::Signals;
 use self::state::App;
 use crate::args::ServeArgs;
 use crate::exit::{Exit, plain};
 use crate::output::Output;
+use crate::signals::Signals;
 
 pub(crate) async fn run(args: ServeArgs, output: &mut Output) -> Result<(), Exit> {
     let config = read_config(args)?;

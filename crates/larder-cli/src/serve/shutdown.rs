@@ -3,41 +3,13 @@
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use super::connections::Connections;
 use super::http;
 use super::state::App;
-use crate::exit::{Exit, plain};
-
-/// The signals that end a daemon.
-#[derive(Debug)]
-pub(crate) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    pub(crate) fn listen() -> Result<Self, Exit> {
-        let to = |kind| {
-            signal(kind).map_err(|error| {
-                Exit::failed(format!("cannot listen to signals: {}", plain(&error)))
-            })
-        };
-        Ok(Self {
-            terminate: to(SignalKind::terminate())?,
-            interrupt: to(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
+use crate::exit::Exit;
+use crate::signals::Signals;
 
 /// Serves until a signal comes, then drains; a second signal ends the process at once.
 pub(crate) async fn until_told(

@@ -83,6 +83,66 @@ pub(crate) fn run_with(args: &[&str], input: &[u8]) -> Ran {
     }
 }
 
+/// A `larder check` that runs.
+pub(crate) struct Checking {
+    child: Child,
+    findings: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Checking {
+    /// One that has tried some laws.
+    pub(crate) fn begun(uri: &str, contract: &str) -> Self {
+        let mut child = larder()
+            .args(["check", uri, "--contract", contract, "--json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut findings = BufReader::new(child.stdout.take().unwrap()).lines();
+        for _ in 0..3 {
+            findings.next().unwrap().unwrap();
+        }
+        Self { child, findings }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    pub(crate) fn ends(mut self) -> Ran {
+        let mut stderr = String::new();
+        // Nobody else reads what it prints, which must not stop it.
+        self.findings.by_ref().for_each(drop);
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Ran { code, stdout: Vec::new(), stderr }
+    }
+}
+
+/// Has laws fail by a bound that is too narrow for them, and gives how many did.
+#[track_caller]
+pub(crate) fn check_that_fails(uri: &str, contract: &str) {
+    let ran = run(&["check", uri, "--contract", contract, "--json"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let last = ran.objects().pop().unwrap();
+    assert!(last["broken"].as_u64().unwrap() > 0, "{last}");
+    assert!(!ran.stderr.contains("left behind"), "{}", ran.stderr);
+}
+
+/// Ends a check by a signal.
+#[track_caller]
+pub(crate) fn check_that_is_interrupted(uri: &str, contract: &str) {
+    for signal in ["-INT", "-TERM"] {
+        let checking = Checking::begun(uri, contract);
+        checking.signal(signal);
+        let ran = checking.ends();
+        assert_eq!(ran.code, 130, "{}", ran.stderr);
+        assert!(ran.stderr.contains("\"interrupted\""), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("left behind"), "{}", ran.stderr);
+    }
+}
+
 /// A running daemon; killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Daemon {

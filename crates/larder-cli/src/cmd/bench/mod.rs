@@ -38,10 +38,13 @@ pub(crate) async fn run(args: BenchArgs, output: &mut Output) -> Result<(), Exit
     let mut payload = vec![0; size];
     fill_random(&mut payload);
     let payload = Bytes::from(payload);
-    let load = Load::open(&scratch.uri()?, &args, &payload).await?;
-    let measured = measure(&load, &args, &payload, scratch.folder()).await;
-    load.close().await?;
-    scratch.clear().await?;
+    let measuring = async {
+        let load = Load::open(&scratch.uri()?, &args, &payload).await?;
+        let measured = measure(&load, &args, &payload, scratch.folder()).await;
+        load.close().await?;
+        Ok(measured)
+    };
+    let measured = scratch.spend(measuring).await?;
 
     let baseline = match scratch.folder() {
         Some(folder) if args.baseline => {
