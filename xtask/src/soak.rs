@@ -102,8 +102,16 @@ fn fuzz(seconds: &str) -> Result<(), String> {
     Ok(())
 }
 
-const FUZZ_TARGETS: &[&str] =
-    &["record", "segment", "manifest", "folder", "cache_record", "debt_record", "address"];
+const FUZZ_TARGETS: &[&str] = &[
+    "record",
+    "segment",
+    "manifest",
+    "folder",
+    "cache_record",
+    "debt_record",
+    "object_record",
+    "address",
+];
 
 fn number(word: &str, value: &str) -> Result<String, String> {
     let parsed: Result<u64, _> = value.parse();

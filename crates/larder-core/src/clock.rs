@@ -152,6 +152,33 @@ pub fn random_u64() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// Words that a seed decides, for pauses and lives of unequal length that a simulation can repeat. Nothing for secrets.
+///
+/// Source: G. Steele, D. Lea, C. Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014 (SplitMix64).
+#[derive(Debug)]
+pub struct Words(AtomicU64);
+
+impl Words {
+    /// The same seed gives the same sequence.
+    pub const fn seeded(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+
+    /// A sequence that nobody foresees.
+    pub fn random() -> Self {
+        Self::seeded(random_u64())
+    }
+
+    /// The next word.
+    pub fn next(&self) -> u64 {
+        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+        let mut word = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        word ^ (word >> 31)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +228,19 @@ mod tests {
             let (tick, now) = (at_last_tick(), SystemClock.now());
             assert!(tick <= now && now.since(tick) < TICK_MAX, "{tick} {now}");
         }
+    }
+
+    #[test]
+    fn words_are_those_of_their_seed() {
+        let words = |seed| {
+            let words = Words::seeded(seed);
+            [(); 4].map(|()| words.next())
+        };
+        assert_eq!(words(7), words(7));
+        assert_ne!(words(7), words(8));
+        // Those of the paper's generator.
+        assert_eq!(words(0)[..2], [0xE220_A839_7B1D_CDAF, 0x6E78_9E6A_A1B9_65F4]);
+        assert_ne!(Words::random().next(), Words::random().next());
     }
 
     #[test]

@@ -177,6 +177,16 @@ impl S3Server {
         objects.overwrite(name, bytes.to_vec().into()).map(drop).map_err(|error| error.to_string())
     }
 
+    /// Takes an object away, as somebody else would; one that is not there is no error.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn remove(&self, name: &str) -> Result<(), String> {
+        let running = self.lock();
+        let objects = &running.as_ref().ok_or("the endpoint is not running")?.objects;
+        objects.delete(name).map_err(|error| error.to_string())
+    }
+
     fn serve(&self, listener: Listener) -> Result<(), String> {
         let failed = |error: std::io::Error| format!("cannot serve: {error}");
         let objects = Arc::new(Objects::open(&self.folder).map_err(failed)?);

@@ -56,10 +56,11 @@ use rewrite::{Pause, State, Step, read, rewrite, unread};
 /// | 429, 400 RequestTimeout, until the end of its time | `Determinate` | `Later` |
 /// | 3xx, 4xx: login, rights, names | `Determinate` | `Never` |
 /// | no answer, 5xx, or 404, 409 and 412 that nobody explains, and reading does not tell in time either | `Indeterminate` | `Later` |
+/// | others wrote 64 times before reading could tell | `Indeterminate` | `Later` |
 /// | any other answer | `Indeterminate` | `Never` |
 ///
 /// A PUT without an answer is settled by reading the object: it names its last 64 writers. So an `Indeterminate` is
-/// left only where the store stays away. [`resolve`](crate::recipes::resolve) finds out later.
+/// left only where the store stays away, or where so many others wrote. [`resolve`](crate::recipes::resolve) finds out later.
 ///
 /// ```no_run
 /// use larder::consensus::ObjectConsensus;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use larder_core::clock::Words;
 use larder_core::{
     BackendError, CaSResult, Consensus, ConsensusError, Determinate, Effect, Failure as _, Retry,
     SeqNo, VersionedData,
@@ -92,6 +93,7 @@ pub async fn update<C: Consensus>(
 pub struct Update {
     attempts: u32,
     within: Duration,
+    seed: Option<u64>,
 }
 
 impl Update {
@@ -104,7 +106,7 @@ impl Update {
 
     /// The bounds of [`update`].
     pub const fn new() -> Self {
-        Self { attempts: Self::ATTEMPTS, within: Self::WITHIN }
+        Self { attempts: Self::ATTEMPTS, within: Self::WITHIN, seed: None }
     }
 
     /// At most so many attempts; at least one is made.
@@ -118,6 +120,14 @@ impl Update {
     #[must_use]
     pub const fn within(mut self, within: Duration) -> Self {
         self.within = within;
+        self
+    }
+
+    /// Pauses as a seed decides, the same ones in each run, so that a simulation can be repeated; of those who meet
+    /// each needs one of its own. Default: at random.
+    #[must_use]
+    pub const fn seeded(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 
@@ -135,7 +145,8 @@ impl Update {
         mut change: impl FnMut(Option<&VersionedData>) -> Option<Bytes> + Send,
     ) -> Result<Updated, ConsensusError> {
         let until = Instant::now() + self.within;
-        let mut backoff = Backoff::new(Self::PAUSE_LEAST, Self::PAUSE_MOST);
+        let words = self.seed.map_or_else(Words::random, Words::seeded);
+        let mut backoff = Backoff::new(Self::PAUSE_LEAST, Self::PAUSE_MOST, words);
         let mut state = State::Fresh;
         let mut last = None;
         for attempt in 0..self.attempts.max(1) {

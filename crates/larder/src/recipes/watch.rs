@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use larder_core::clock::Words;
 use larder_core::{Consensus, ConsensusError, SeqNo, VersionedData};
 use tokio::time::{sleep, timeout};
 
@@ -49,7 +50,7 @@ impl<C: Consensus> Watch<C> {
 
     /// Follows `key`, from the head that it has now on.
     pub fn new(store: C, key: impl Into<String>) -> Self {
-        let backoff = Backoff::new(Self::PAUSE_LEAST, Self::PAUSE_MOST);
+        let backoff = Backoff::new(Self::PAUSE_LEAST, Self::PAUSE_MOST, Words::random());
         Self { store, key: key.into(), seen: None, backoff, is_wary: false }
     }
 
@@ -63,7 +64,15 @@ impl<C: Consensus> Watch<C> {
     /// Looks after pauses between `least` and `most`; at least a millisecond.
     #[must_use]
     pub fn pausing(mut self, least: Duration, most: Duration) -> Self {
-        self.backoff = Backoff::new(least.max(Duration::from_millis(1)), most);
+        self.backoff = self.backoff.between(least.max(Duration::from_millis(1)), most);
+        self
+    }
+
+    /// Pauses as a seed decides, so that a simulation can be repeated; of several watchers each needs one of its own.
+    /// Default: at random.
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.backoff = self.backoff.seeded(seed);
         self
     }
 

@@ -4,6 +4,8 @@
 #![expect(clippy::expect_used, reason = "a set-up that fails is a failed test")]
 
 mod bodies;
+#[cfg(feature = "s3")]
+mod object;
 
 use larder_log::sim::SimRandom;
 
@@ -12,10 +14,14 @@ const INPUTS: u64 = 1_500;
 /// Runs a target on many inputs.
 fn sample(name: &str) {
     let (_, body) = bodies::TARGETS.iter().find(|(known, _)| *known == name).expect("a target");
-    let seeds = bodies::seeds();
+    sample_of(name, INPUTS, &bodies::seeds(), *body);
+}
+
+/// Runs a target on so many inputs that are made of seeds.
+fn sample_of(name: &str, inputs: u64, seeds: &[Vec<u8>], body: bodies::Target) {
     let len = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let at = |random: &mut SimRandom, len: u64| usize::try_from(random.below(len)).unwrap_or(0);
-    for seed in 0..INPUTS {
+    for seed in 0..inputs {
         let mut random = SimRandom::new(seed);
         let mut input = seeds[at(&mut random, seeds.len() as u64)].clone();
         for _ in 0..random.below(6) {
@@ -63,6 +69,13 @@ fn folders_with_an_arbitrary_file() {
 #[test]
 fn records_of_a_cache() {
     sample("cache_record");
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn objects_of_a_key() {
+    // Each is some requests.
+    sample_of("object_record", 300, &object::seeds(), object::object_record);
 }
 
 #[test]

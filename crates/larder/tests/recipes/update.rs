@@ -67,15 +67,27 @@ async fn flawed(store: &Shaky, way: Way) -> Option<bool> {
     None
 }
 
-/// All count; what is there in the end has to be what they were told.
-async fn counting(seed: u64, way: Way) -> Result<(), String> {
+/// What all were told, what is there in the end, and how that came about.
+#[derive(Debug, PartialEq, Eq)]
+struct Counted {
+    sure: u64,
+    unsure: u64,
+    found: u64,
+    looks: usize,
+    took: Duration,
+}
+
+/// All count.
+async fn counted(seed: u64, way: Way) -> Counted {
+    let began = tokio::time::Instant::now();
     let store = Shaky::new(seed, 40, Hints::Lost);
     let nonced = Nonced::new(store.clone());
-    let client = async || {
+    let client = async |number: u64| {
         let (mut sure, mut unsure) = (0_u64, 0_u64);
-        for _ in 0..EACH {
+        for turn in 0..EACH {
+            let update = Update::new().seeded(seed ^ number << 32 ^ turn << 48);
             let done = match way {
-                Way::Update => match update(&nonced, "k", more).await {
+                Way::Update => match update.run(&nonced, "k", more).await {
                     Ok(_) => Some(true),
                     Err(error) if error.effect() == Effect::NotApplied => Some(false),
                     Err(_) => None,
@@ -87,7 +99,7 @@ async fn counting(seed: u64, way: Way) -> Result<(), String> {
         }
         (sure, unsure)
     };
-    let told = join_all((0..CLIENTS).map(|_| client())).await;
+    let told = join_all((0..CLIENTS).map(client)).await;
     store.settle().await;
     store.heal();
     let (sure, unsure) = told.iter().fold((0, 0), |sum, told| (sum.0 + told.0, sum.1 + told.1));
@@ -96,6 +108,12 @@ async fn counting(seed: u64, way: Way) -> Result<(), String> {
         _ => store.head("k").await,
     };
     let found = head.unwrap().map_or(0, |head| count(&head.data));
+    Counted { sure, unsure, found, looks: store.looks(), took: began.elapsed() }
+}
+
+/// What is there in the end has to be what they were told.
+async fn counting(seed: u64, way: Way) -> Result<(), String> {
+    let Counted { sure, unsure, found, .. } = counted(seed, way).await;
     if sure < CLIENTS {
         return Err(format!("hardly anything was done: {sure}"));
     }
@@ -103,6 +121,25 @@ async fn counting(seed: u64, way: Way) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{found} were counted, {sure} were acknowledged and {unsure} are unknown"))
+}
+
+#[test]
+fn a_simulation_is_the_same_again() {
+    let runs = [(); 2].map(|()| {
+        let runs = std::cell::RefCell::new(Vec::new());
+        let simulate = |seed| {
+            let runs = &runs;
+            async move {
+                let counted = counted(seed, Way::Update).await;
+                runs.borrow_mut().push(counted);
+                Ok(())
+            }
+        };
+        each_seed(30, simulate).unwrap();
+        runs.into_inner()
+    });
+    assert_eq!(runs[0], runs[1]);
+    assert_ne!(runs[0][0], runs[0][1], "another seed is another run");
 }
 
 #[test]

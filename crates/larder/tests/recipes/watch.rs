@@ -29,8 +29,8 @@ async fn write(store: &Shaky, seed: u64) {
 }
 
 /// What a watcher is given, until it has the last version.
-async fn watched(store: Shaky) -> Result<(), String> {
-    let mut watch = Watch::new(store, "k");
+async fn watched(store: Shaky, pauses: u64) -> Result<(), String> {
+    let mut watch = Watch::new(store, "k").seeded(pauses);
     let mut seen = SeqNo(0);
     while seen < SeqNo(LAST) {
         // A look that fails is repeated.
@@ -61,7 +61,7 @@ fn the_last_version_is_seen_whatever_becomes_of_hints() {
     for hints in [Hints::Lost, Hints::Wrong, Hints::Mixed] {
         let simulate = |seed| async move {
             let store = Shaky::new(seed, 30, hints);
-            let (seen, ()) = tokio::join!(watched(store.clone()), write(&store, seed));
+            let (seen, ()) = tokio::join!(watched(store.clone(), seed), write(&store, seed));
             // At most 10 looks a second and some for each version, over at most 40 seconds.
             let looks = store.looks();
             let longest = 3 * LAST + 5;

@@ -231,9 +231,30 @@ pub(crate) async fn a_put_that_others_have_built_upon_is_found() {
         if others < 64 {
             assert_eq!(mine.unwrap(), CaSResult::Committed, "{others} others");
         } else {
-            assert_fails(mine, Effect::Unknown, Retry::Never);
+            let told = assert_fails(mine, Effect::Unknown, Retry::Later);
+            assert!(told.contains("nobody knows who came first"), "{told}");
         }
     }
+}
+
+pub(crate) async fn an_object_that_was_taken_away_is_told() {
+    let (server, store) = opened("timeout=20s").await;
+    let faults = server.failed();
+    server.next_get(S3Fault::Slow(Duration::ZERO));
+    server.next_put(S3Fault::RequestLost);
+    server.next_get(S3Fault::Hangs);
+    let taking_away = async {
+        while server.failed() < faults + 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for name in server.names().iter().filter(|name| name.contains("/keys/")) {
+            server.remove(name).unwrap();
+        }
+        server.calm();
+    };
+    let (mine, ()) = tokio::join!(cas(&store, Some(1), 2, "mine"), taking_away);
+    let told = assert_fails(mine, Effect::Unknown, Retry::Never);
+    assert!(told.contains("has been removed"), "{told}");
 }
 
 pub(crate) async fn a_read_is_repeated() {

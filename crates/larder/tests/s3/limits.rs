@@ -144,6 +144,45 @@ pub(crate) async fn calls_beyond_the_connections_wait() {
     }
 }
 
+pub(crate) async fn calls_beyond_those_that_may_wait_are_refused() {
+    /// As the documentation of the store has it.
+    const WAITING_MAX: usize = 10_000;
+    let server = S3Server::start().unwrap();
+    let store = store(&server, "timeout=5min&connections=1").await;
+    let failed = server.failed();
+    server.next_get(S3Fault::Hangs);
+    let ask = || Box::pin(store.head("k"));
+    // One has the only place, and its request is on its way.
+    let mut first = ask();
+    while server.failed() == failed {
+        assert!(futures_util::poll!(&mut first).is_pending());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut waiting = Vec::new();
+    for number in 0..WAITING_MAX {
+        let mut call = ask();
+        assert!(futures_util::poll!(&mut call).is_pending(), "call {number}");
+        waiting.push(call);
+    }
+    for _ in 0..3 {
+        let told = assert_fails(ask().await, Effect::NotApplied, Retry::Later);
+        assert!(told.contains("too many calls are waiting"), "{told}");
+        let swapped = cas(&store, None, 1, "x").await;
+        assert_fails(swapped, Effect::NotApplied, Retry::Later);
+    }
+    // Whoever leaves makes room for one.
+    waiting.pop();
+    let mut next = ask();
+    assert!(futures_util::poll!(&mut next).is_pending());
+    assert_fails(ask().await, Effect::NotApplied, Retry::Later);
+    server.calm();
+    assert_eq!(first.await.unwrap(), None);
+    // In the order of their coming: all of those before have to be gone.
+    drop(waiting);
+    assert_eq!(next.await.unwrap(), None);
+    assert_eq!(store.head("k").await.unwrap(), None);
+}
+
 pub(crate) async fn only_a_prefix_is_cleared() {
     let server = S3Server::start().unwrap();
     let other = larder::open_consensus(&server.uri("test-2")).await.unwrap();

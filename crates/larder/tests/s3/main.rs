@@ -57,6 +57,7 @@ const TESTS: &[(&str, Run)] = tests! {
         a_late_first_put_makes_nothing_again_that_was_truncated,
         a_lost_truncation_is_counted_once,
         a_put_that_others_have_built_upon_is_found,
+        an_object_that_was_taken_away_is_told,
         a_read_is_repeated,
         a_damaged_object_is_an_error_and_stays;
     limits:
@@ -64,6 +65,7 @@ const TESTS: &[(&str, Run)] = tests! {
         a_full_object_says_what_to_do,
         a_listing_has_pages,
         calls_beyond_the_connections_wait,
+        calls_beyond_those_that_may_wait_are_refused,
         only_a_prefix_is_cleared;
 };
 

@@ -1,14 +1,12 @@
 //! Lives of unequal length.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use larder_core::clock::Words;
+
 /// Shortens lives at random, so that what was loaded together does not expire together.
-///
-/// Source of the generator: G. Steele, D. Lea, C. Flood, "Fast Splittable Pseudorandom Number
-/// Generators", OOPSLA 2014 (SplitMix64).
 #[derive(Debug)]
-pub(in crate::cache) struct Jitter(AtomicU64);
+pub(in crate::cache) struct Jitter(Words);
 
 /// A hundred percent in the unit of the shares.
 const WHOLE: u64 = 1_000_000;
@@ -16,7 +14,7 @@ const WHOLE: u64 = 1_000_000;
 impl Jitter {
     /// The same seed gives the same sequence.
     pub(in crate::cache) const fn seeded(seed: u64) -> Self {
-        Self(AtomicU64::new(seed))
+        Self(Words::seeded(seed))
     }
 
     /// A share to cut off from every time of one value, at most `percent` of it.
@@ -25,15 +23,7 @@ impl Jitter {
             return Share(0);
         }
         let most = u64::from(percent.min(100)) * (WHOLE / 100);
-        Share(self.next() % (most + 1))
-    }
-
-    fn next(&self) -> u64 {
-        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-        let mut word = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
+        Share(self.0.next() % (most + 1))
     }
 }
 

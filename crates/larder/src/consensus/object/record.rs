@@ -142,6 +142,9 @@ impl Record {
         let key = std::str::from_utf8(&key).ok().filter(|key| key::check_key(key).is_ok());
         let key = key.ok_or(Damaged("it names no key"))?.to_owned();
         let writer_count = usize::from(writer_count);
+        if number == u64::MAX {
+            return Err(Damaged("it counts more writes than there can have been"));
+        }
         let is_bounded = (1..=WRITERS).contains(&writer_count);
         if !is_bounded || u64::try_from(writer_count).is_ok_and(|count| count > number) {
             return Err(Damaged("it names too many writers, or none"));

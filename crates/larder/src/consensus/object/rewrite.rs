@@ -61,6 +61,8 @@ enum Verdict {
     Never,
     Open,
     Forgotten,
+    /// The object is not there any more.
+    Gone,
 }
 
 /// Reads the record of a key; again when that failed for what passes.
@@ -131,7 +133,8 @@ pub(super) async fn rewrite<T: Clone>(
                 Verdict::Done => return Ok(attempt.answer),
                 Verdict::Open => Ok(attempt),
                 Verdict::Never => decide(state.as_ref().map(|state| &state.record))?.onto(state),
-                Verdict::Forgotten => return Err(forgotten(operation)),
+                Verdict::Forgotten => return Err(unsettled(Trouble::Overtaken, operation)),
+                Verdict::Gone => return Err(unsettled(GONE, operation)),
             },
         };
         let mut current = match step {
@@ -178,7 +181,7 @@ impl<T> Attempt<T> {
     fn judge(&self, state: Option<&State>) -> Verdict {
         let Some(State { record, .. }) = state else {
             // Either it was to be the first, or somebody has removed the object by hand.
-            return if self.tag.is_none() { Verdict::Open } else { Verdict::Forgotten };
+            return if self.tag.is_none() { Verdict::Open } else { Verdict::Gone };
         };
         if record.writes < self.number {
             return Verdict::Open;
@@ -191,9 +194,12 @@ impl<T> Attempt<T> {
     }
 }
 
-fn forgotten(operation: &'static str) -> ConsensusError {
-    let told = Trouble::Odd { what: "so many have written since that nobody knows who came first" };
-    ConsensusError::Indeterminate(told.in_doubt(operation))
+/// The contract removes no object of a key.
+const GONE: Trouble = Trouble::Odd { what: "the object of a key with data has been removed" };
+
+/// The error of a write of which nobody will ever know from its object what became of it.
+fn unsettled(trouble: Trouble, operation: &'static str) -> ConsensusError {
+    ConsensusError::Indeterminate(trouble.in_doubt(operation))
 }
 
 /// The error of a call that changes something, `doubt` being what befell its PUT.

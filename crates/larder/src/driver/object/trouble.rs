@@ -40,6 +40,9 @@ pub(crate) enum Trouble {
     /// An object is not what was written.
     #[error("an object is damaged or not ours: {what}")]
     Damaged { what: &'static str },
+    /// Others wrote so often before it could be found out what became of a write that the object names them alone.
+    #[error("so many have written since that nobody knows who came first")]
+    Overtaken,
     /// The store answered with something else than promised.
     #[error("s3 answers what makes no sense here: {what}")]
     Odd { what: &'static str },
@@ -117,7 +120,9 @@ impl Trouble {
             Self::Refused { status, code, .. } => {
                 meaning(*status, code.as_deref()).map_or(Effect::Unknown, |meaning| meaning.effect)
             }
-            Self::Late { .. } | Self::Lost { .. } | Self::Odd { .. } => Effect::Unknown,
+            Self::Late { .. } | Self::Lost { .. } | Self::Overtaken | Self::Odd { .. } => {
+                Effect::Unknown
+            }
         }
     }
 
@@ -126,7 +131,8 @@ impl Trouble {
             Self::Unreachable { .. }
             | Self::NoLogin { .. }
             | Self::Late { .. }
-            | Self::Lost { .. } => Retry::Later,
+            | Self::Lost { .. }
+            | Self::Overtaken => Retry::Later,
             Self::Refused { status, code, .. } => {
                 meaning(*status, code.as_deref()).map_or(Retry::Never, |meaning| meaning.retry)
             }
@@ -250,6 +256,7 @@ mod tests {
             (Trouble::NoLogin { place: place.clone() }, Effect::NotApplied),
             (Trouble::Late { place: place.clone(), limit }, Effect::Unknown),
             (Trouble::Lost { place: place.clone(), why }, Effect::Unknown),
+            (Trouble::Overtaken, Effect::Unknown),
         ];
         for (trouble, effect) in table {
             assert_eq!((trouble.effect(), trouble.retry()), (effect, Retry::Later), "{trouble}");

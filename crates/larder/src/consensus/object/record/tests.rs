@@ -124,3 +124,17 @@ fn counts_that_promise_more_than_there_is_take_no_memory() {
     let read = Record::decode(&bytes.into());
     assert_eq!(read, Err(Unreadable::Damaged("it has no versions, or fewer than it says")));
 }
+
+#[test]
+fn a_count_that_cannot_go_on_is_damage() {
+    let mut record = Record {
+        key: "k".into(),
+        writes: u64::MAX - 1,
+        writers: vec![1],
+        versions: vec![VersionedData { seqno: SeqNo(1), data: "x".into() }],
+    };
+    assert!(Record::decode(&record.encode()).is_ok());
+    record.sign(2);
+    let told = "it counts more writes than there can have been";
+    assert_eq!(Record::decode(&record.encode()), Err(Unreadable::Damaged(told)));
+}
