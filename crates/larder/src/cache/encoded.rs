@@ -1,6 +1,8 @@
 //! Typed values over a store of bytes.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use larder_core::{
@@ -10,10 +12,13 @@ use larder_core::{
 };
 use metrics::{Counter, counter};
 
+mod aside;
 mod codec;
 mod compressor;
 mod record;
 mod schema;
+
+use aside::{LONG_FROM, aside};
 
 #[cfg(feature = "json")]
 pub use codec::JsonCodec;
@@ -40,7 +45,8 @@ pub use schema::{NAMESPACE_BYTES_MAX, Schema, SchemaError};
 ///   a miss and is left alone: the other version of a program that is being deployed may need it.
 /// - A payload is compressed from [`Encoded::COMPRESS_FROM`] bytes on, and stays as it is when that
 ///   does not make it smaller. What a cache with another compressor wrote is read all the same, if
-///   it is one of larder's that this build has.
+///   it is one of larder's that this build has. From [`Encoded::ASIDE_FROM`] bytes on that is done on the
+///   blocking pool of the runtime, a payload for each processor at a time, while other tasks go on.
 /// - A record is never an error to the caller, whatever its bytes are.
 ///
 /// # Guarantees
@@ -68,7 +74,7 @@ pub use schema::{NAMESPACE_BYTES_MAX, Schema, SchemaError};
 pub struct Encoded<B, C, Z> {
     store: B,
     codec: C,
-    compressor: Z,
+    compressor: Arc<Z>,
     compress_from: usize,
     schema: Schema,
     clock: SharedClock,
@@ -85,10 +91,14 @@ struct UnreadCounters {
 
 impl<B, C, Z> Encoded<B, C, Z> {
     /// The largest payload before compression, in bytes.
-    pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+    pub const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX;
 
     /// The smallest payload that is compressed, unless another one is set: 1 KiB.
     pub const COMPRESS_FROM: usize = 1 << 10;
+
+    /// The smallest payload, before compression, that is compressed and decompressed beside the task that
+    /// wants it: 256 KiB, which take Zstandard a third of a millisecond.
+    pub const ASIDE_FROM: usize = LONG_FROM;
 
     /// The same tier, compressing payloads of `bytes` and more.
     #[must_use]
@@ -120,7 +130,7 @@ impl<B: Tier<Bytes>, C, Z> Encoded<B, C, Z> {
         Self {
             store,
             codec,
-            compressor,
+            compressor: Arc::new(compressor),
             compress_from: Self::COMPRESS_FROM,
             schema,
             clock: SystemClock::shared(),
@@ -131,13 +141,14 @@ impl<B: Tier<Bytes>, C, Z> Encoded<B, C, Z> {
 }
 
 impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
-    fn encode<V>(
+    async fn encode<V>(
         &self,
         key: KeyRef<'_>,
         place: &Place,
         value: &CacheValue<V>,
     ) -> Result<CacheValue<Bytes>, CacheError>
     where
+        V: Sync,
         C: Codec<V>,
     {
         let named = place.digested.then_some(key.as_str());
@@ -159,11 +170,9 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
             return Err(CacheError::TooLarge { bytes, bytes_max });
         }
         if payload >= self.compress_from && self.compressor.id() != NoCompression::ID {
-            let packed = self.pack(&record, from);
-            let packed = packed.map_err(|source| refused(source).effect_is(Effect::NotApplied))?;
-            if packed.len() < record.len() {
-                record = packed;
-            }
+            let compressor = Arc::clone(&self.compressor);
+            let packed = aside(payload, move || pack(&*compressor, record, from)).await;
+            record = packed.map_err(|source| refused(source).effect_is(Effect::NotApplied))?;
         }
         record::seal(&mut record);
         Ok(CacheValue {
@@ -174,27 +183,21 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
         })
     }
 
-    /// The record, which is plain, with its payload compressed: what is from `from` on.
-    fn pack(&self, record: &[u8], from: usize) -> Result<Vec<u8>, BoxError> {
-        let (head, plain) = record.split_at(from);
-        let mut packed = head.to_vec();
-        record::compressed_by(&mut packed, self.compressor.id());
-        self.compressor.compress(plain, &mut packed)?;
-        packed.shrink_to_fit();
-        Ok(packed)
-    }
-
     /// The payload that was packed by the compressor with the number `id`; `None` if there is none.
-    fn unpack(&self, packed: &Bytes, id: u16) -> Option<Result<Bytes, BoxError>> {
-        let (packed, bytes_max) = (packed.clone(), Self::PAYLOAD_BYTES_MAX);
+    async fn unpack(&self, packed: Bytes, id: u16) -> Option<Result<Bytes, BoxError>> {
         if id == self.compressor.id() {
-            return Some(self.compressor.decompress(packed, bytes_max));
+            let own = Arc::clone(&self.compressor);
+            return Some(unpack(own, packed).await);
         }
-        Some(compressor::built_in(id)?.decompress(packed, bytes_max))
+        Some(unpack(compressor::built_in(id)?, packed).await)
     }
 
     /// The value in a record; a record that is not one is a miss.
-    fn decode<V>(&self, key: KeyRef<'_>, stored: &Bytes) -> Result<Option<CacheValue<V>>, Damaged>
+    async fn decode<V>(
+        &self,
+        key: KeyRef<'_>,
+        stored: &Bytes,
+    ) -> Result<Option<CacheValue<V>>, Damaged>
     where
         C: Codec<V>,
     {
@@ -212,7 +215,7 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
         if value.age(&*self.clock) == Age::Expired {
             return Ok(None);
         }
-        let Some(plain) = self.unpack(&value.data, form.compression) else {
+        let Some(plain) = self.unpack(value.data.clone(), form.compression).await else {
             return Ok(self.unread(&self.unread.form));
         };
         match plain.and_then(|plain| self.codec.decode(plain)) {
@@ -238,7 +241,7 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
         C: Codec<V>,
     {
         let Found { value: stored, source } = found?;
-        if let Ok(value) = self.decode(key, &stored.data) {
+        if let Ok(value) = self.decode(key, &stored.data).await {
             return Some(Found { value: value?, source });
         }
         self.damaged.increment(1);
@@ -256,6 +259,30 @@ impl<B: Tier<Bytes>, C, Z: Compressor> Encoded<B, C, Z> {
         None
     }
 }
+
+/// The record, which is plain, with its payload compressed, what is from `from` on; as it is if that is not
+/// smaller.
+fn pack(compressor: &dyn Compressor, record: Vec<u8>, from: usize) -> Result<Vec<u8>, BoxError> {
+    let (head, plain) = record.split_at(from);
+    let mut packed = head.to_vec();
+    record::compressed_by(&mut packed, compressor.id());
+    compressor.compress(plain, &mut packed)?;
+    packed.shrink_to_fit();
+    Ok(if packed.len() < record.len() { packed } else { record })
+}
+
+/// A payload as it was before it was packed.
+async fn unpack(
+    compressor: impl Deref<Target: Compressor> + Send + 'static,
+    packed: Bytes,
+) -> Result<Bytes, BoxError> {
+    // One that does not say how long it is may be long.
+    let bytes = compressor.plain_bytes(&packed).unwrap_or(u64::MAX);
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    aside(bytes, move || compressor.decompress(packed, PAYLOAD_BYTES_MAX)).await
+}
+
+const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
 /// A record is not as it was written.
 struct Damaged;
@@ -285,7 +312,7 @@ where
         condition: Condition,
     ) -> Result<WriteStatus, CacheError> {
         let place = self.schema.place(key);
-        let record = self.encode(key, &place, &value)?;
+        let record = self.encode(key, &place, &value).await?;
         self.store.write(place.key.as_ref(), record, condition).await
     }
 
@@ -313,15 +340,13 @@ where
         entries: Vec<(Key, CacheValue<V>)>,
         condition: Condition,
     ) -> Result<Vec<WriteStatus>, CacheError> {
-        let records: Result<Vec<_>, CacheError> = entries
-            .into_iter()
-            .map(|(key, value)| {
-                let place = self.schema.place(key.as_ref());
-                let record = self.encode(key.as_ref(), &place, &value)?;
-                Ok((place.key, record))
-            })
-            .collect();
-        self.store.write_many(records?, condition).await
+        let mut records = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            let place = self.schema.place(key.as_ref());
+            let record = self.encode(key.as_ref(), &place, &value).await?;
+            records.push((place.key, record));
+        }
+        self.store.write_many(records, condition).await
     }
 
     async fn remove_many(

@@ -1,6 +1,14 @@
 //! Compressors: what they keep, what they refuse, and who reads what.
 
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use larder::cache::{AnyCompressor, Compressor, Encoded, MemoryCache, RawCodec, Schema};
 use larder_core::{BoxError, CacheValue, Condition, Key, SharedTier, Tier};
 use proptest::prelude::*;
@@ -148,6 +156,10 @@ impl Compressor for Reversed {
         Ok(())
     }
 
+    fn plain_bytes(&self, packed: &[u8]) -> Option<u64> {
+        u64::try_from(packed.len() + 1).ok()
+    }
+
     fn decompress(&self, packed: Bytes, _: usize) -> Result<Bytes, BoxError> {
         Ok(packed.iter().rev().copied().chain([b' ']).collect())
     }
@@ -268,5 +280,132 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// Neither call ends before another task was here.
+#[derive(Debug)]
+struct Gated {
+    passes: Mutex<Receiver<()>>,
+    at_a_time: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Gated {
+    fn new() -> (Self, Sender<()>) {
+        let (pass, passes) = channel();
+        let passes = Mutex::new(passes);
+        (Self { passes, at_a_time: Arc::default(), most: Arc::default() }, pass)
+    }
+
+    fn enter(&self) -> Result<(), BoxError> {
+        let inside = self.at_a_time.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
+        // Whoever is held up by this would never let it go on.
+        let passed = self.passes.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        self.at_a_time.fetch_sub(1, Ordering::SeqCst);
+        Ok(passed?)
+    }
+}
+
+impl Compressor for Gated {
+    fn id(&self) -> u16 {
+        301
+    }
+
+    fn compress(&self, plain: &[u8], into: &mut Vec<u8>) -> Result<(), BoxError> {
+        self.enter()?;
+        into.extend_from_slice(&u64::try_from(plain.len())?.to_le_bytes());
+        Ok(())
+    }
+
+    /// It says nothing of long ones.
+    fn plain_bytes(&self, packed: &[u8]) -> Option<u64> {
+        packed.first_chunk().map(|len| u64::from_le_bytes(*len)).filter(|len| *len < 1 << 20)
+    }
+
+    fn decompress(&self, packed: Bytes, _: usize) -> Result<Bytes, BoxError> {
+        self.enter()?;
+        let len = packed.first_chunk().map(|len| u64::from_le_bytes(*len)).unwrap_or_default();
+        Ok(text(usize::try_from(len)?))
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn another_task_is_answered_while_a_long_payload_is_compressed_and_decompressed() {
+    let aside_from = Packed::<AnyCompressor>::ASIDE_FROM;
+    for len in [aside_from, 64 << 20] {
+        let (compressor, pass) = Gated::new();
+        let tier = Arc::new(over(&store(), compressor));
+        let writer = Arc::clone(&tier);
+        // The only thread has to come from the writer to the other task, and only that one ends the call.
+        let write = tokio::spawn(async move { put(&writer, text(len)).await });
+        tokio::task::yield_now().await;
+        pass.send(()).unwrap();
+        write.await.unwrap();
+        let reader = Arc::clone(&tier);
+        let read = tokio::spawn(async move { data(&*reader, "k").await });
+        tokio::task::yield_now().await;
+        pass.send(()).unwrap();
+        assert_eq!(read.await.unwrap().map(|read| read.len()), Some(len));
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn so_many_long_payloads_at_a_time_as_there_are_processors_and_one_given_up_is_not_written() {
+    let (compressor, pass) = Gated::new();
+    let (most, at_a_time) = (Arc::clone(&compressor.most), Arc::clone(&compressor.at_a_time));
+    let store = store();
+    let tier = Arc::new(over(&store, compressor));
+    let places = std::thread::available_parallelism().unwrap().get();
+    let writer = || {
+        let tier = Arc::clone(&tier);
+        tokio::spawn(async move { put(&tier, text(1 << 20)).await })
+    };
+    let given_up = writer();
+    while at_a_time.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    pass.send(()).unwrap();
+    while at_a_time.load(Ordering::SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(data(&tier, "k").await, None);
+    let writers: Vec<_> = (0..3 * places).map(|_| writer()).collect();
+    // More than may be in would come in meanwhile; fewer are no reason to fail.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..3 * places {
+        pass.send(()).unwrap();
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=places).contains(&most), "{most} at a time on {places} processors");
+}
+
+#[test]
+fn without_a_runtime_long_payloads_are_compressed_in_place() {
+    for compressor in packing() {
+        let tier = over(&store(), compressor);
+        let put = put(&tier, text(1 << 20)).now_or_never();
+        assert!(put.is_some(), "{compressor:?}");
+        assert_eq!(data(&tier, "k").now_or_never(), Some(Some(text(1 << 20))));
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_short_record_that_unpacks_to_much_is_unpacked_aside() {
+    for compressor in packing() {
+        let tier = over(&store(), compressor);
+        put(&tier, text(32 << 20)).await;
+        let mut read = std::pin::pin!(data(&tier, "k"));
+        let began = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
+        assert!(began.is_pending(), "{compressor:?}");
+        assert_eq!(read.await, Some(text(32 << 20)));
+        put(&tier, text(10_000)).await;
+        assert_eq!(data(&tier, "k").now_or_never(), Some(Some(text(10_000))), "{compressor:?}");
     }
 }

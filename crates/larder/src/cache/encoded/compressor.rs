@@ -19,7 +19,8 @@ pub use zstd::ZstdCompressor;
 
 /// Makes the payload of a record smaller. Records name their compressor by number.
 ///
-/// Both calls run where the cache is used: one that takes long holds up the task.
+/// Short payloads are compressed and decompressed where the cache is used; from 256 KiB on it is done on
+/// the blocking pool of the runtime, so that no other task is held up.
 pub trait Compressor: fmt::Debug + Send + Sync + 'static {
     /// The number in the record. Below 256 is larder's; yours is 256 or more.
     fn id(&self) -> u16;
@@ -30,6 +31,10 @@ pub trait Compressor: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Any error: nothing is written to the cache.
     fn compress(&self, plain: &[u8], into: &mut Vec<u8>) -> Result<(), BoxError>;
+
+    /// How many bytes [`Compressor::decompress`] would make of `packed`, as far as that says itself: it
+    /// decides where that is done, and nothing else. `None`: it does not say, which counts as many.
+    fn plain_bytes(&self, packed: &[u8]) -> Option<u64>;
 
     /// The bytes that [`Compressor::compress`] was given, at most `bytes_max` of them.
     ///
@@ -59,6 +64,11 @@ impl Compressor for NoCompression {
     fn compress(&self, plain: &[u8], into: &mut Vec<u8>) -> Result<(), BoxError> {
         into.extend_from_slice(plain);
         Ok(())
+    }
+
+    /// Nothing is done to them, so they are never many.
+    fn plain_bytes(&self, _packed: &[u8]) -> Option<u64> {
+        Some(0)
     }
 
     fn decompress(&self, packed: Bytes, _bytes_max: usize) -> Result<Bytes, BoxError> {

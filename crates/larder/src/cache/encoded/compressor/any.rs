@@ -99,6 +99,10 @@ impl Compressor for AnyCompressor {
         self.inner().compress(plain, into)
     }
 
+    fn plain_bytes(&self, packed: &[u8]) -> Option<u64> {
+        self.inner().plain_bytes(packed)
+    }
+
     fn decompress(&self, packed: Bytes, bytes_max: usize) -> Result<Bytes, BoxError> {
         self.inner().decompress(packed, bytes_max)
     }

@@ -39,6 +39,10 @@ impl Compressor for Lz4Compressor {
         Ok(())
     }
 
+    fn plain_bytes(&self, packed: &[u8]) -> Option<u64> {
+        packed.first_chunk().map(|bytes| u32::from_le_bytes(*bytes).into())
+    }
+
     fn decompress(&self, packed: Bytes, bytes_max: usize) -> Result<Bytes, BoxError> {
         let (bytes, packed) = packed.split_first_chunk::<4>().ok_or(Cut)?;
         let bytes = u32::from_le_bytes(*bytes);

@@ -96,8 +96,12 @@ impl Compressor for ZstdCompressor {
         Ok(())
     }
 
+    fn plain_bytes(&self, packed: &[u8]) -> Option<u64> {
+        zstd_safe::get_frame_content_size(packed).ok().flatten()
+    }
+
     fn decompress(&self, packed: Bytes, bytes_max: usize) -> Result<Bytes, BoxError> {
-        let bytes = zstd_safe::get_frame_content_size(&packed).ok().flatten().ok_or(NoLength)?;
+        let bytes = self.plain_bytes(&packed).ok_or(NoLength)?;
         let len = usize::try_from(bytes).ok().filter(|len| *len <= bytes_max);
         let len = len.ok_or(TooLarge { bytes, bytes_max })?;
         Ok(Bytes::from(Self::unpack(&packed, len)?))
