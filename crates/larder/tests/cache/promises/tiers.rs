@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::cache::{PutOptions, Schema};
+use larder::cache::{MemoryCache, PutOptions, Schema, Tiered};
 use larder::compose::{
     AnyReadPolicy, BoundedOffload, DisabledOffload, OnLayerError, RaceLoserPolicy, RaceWritePolicy,
 };
-use larder_core::{Age, CacheValue, Clock as _, LayerState, Tier as _};
+use larder_core::{
+    Age, CacheValue, Clock as _, Condition, LayerState, ManualClock, SharedTier, Tier as _,
+};
 
 use super::{Path, Settings, drained, paths};
 use crate::load::{Loader, settle};
-use crate::scripted::{Op, Scripted, When, key};
+use crate::scripted::{Op, Scripted, When, data, key, text};
 
 const READS: [&str; 3] = ["sequential", "race", "parallel"];
 
@@ -102,6 +104,32 @@ async fn what_has_expired_is_never_chosen_and_of_two_the_newer_write_wins() {
                 path.all_have("replaced", Some("new")).await;
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stale_value_at_hand_does_not_hide_a_fresh_far_one() {
+    // A memory tier answers without waiting, which is a way of its own through a pair of tiers.
+    for three in [false, true] {
+        let clock = ManualClock::default();
+        let near: MemoryCache<Bytes> = MemoryCache::builder(1 << 20).clock(clock.shared()).build();
+        let near = SharedTier::new(near);
+        let far = Scripted::new("far", &clock);
+        let top = if three {
+            let middle: MemoryCache<Bytes> =
+                MemoryCache::builder(1 << 20).clock(clock.shared()).build();
+            let below = Tiered::builder(middle, far.clone()).clock(clock.shared()).build();
+            let tier = Tiered::builder(near.clone(), below).clock(clock.shared()).build();
+            SharedTier::new(tier)
+        } else {
+            let tier = Tiered::builder(near.clone(), far.clone()).clock(clock.shared()).build();
+            SharedTier::new(tier)
+        };
+        let old = text("old").with_stale_after(clock.now(), Duration::from_secs(1));
+        near.write(key("k"), old, Condition::Always).await.unwrap();
+        clock.advance(Duration::from_secs(2));
+        far.plant("k", text("new")).await;
+        assert_eq!(data(&top, "k").await, Some(Bytes::from("new")), "three: {three}");
     }
 }
 

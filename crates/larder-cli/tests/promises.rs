@@ -1,0 +1,287 @@
+//! The edge cases of caches with tiers, over HTTP: a daemon of each read policy with memory in front of a
+//! private Redis server, by a way that can be cut, and other daemons on the same server.
+//!
+//! What is loaded has no cases here: the daemon loads nothing. Those of the library are in
+//! `larder/tests/cache/promises`; the table is in `docs/cache-promises.md`. Without the program
+//! `redis-server` the tests are ignored and listed as such; with `LARDER_TEST_REQUIRE=redis` (or `all`) they fail instead.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and watches a real process"
+)]
+
+mod support;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use larder_testkit::Proxy;
+use larder_testkit::service::RedisServer;
+use libtest_mimic::{Arguments, Failed, Trial};
+use support::{Answer, Call, Daemon};
+use tempfile::TempDir;
+
+type Case = fn(World);
+
+/// What is tried, on a daemon of each read policy.
+const CASES: &[(&str, Case)] = &[
+    ("a_copy_ends_with_the_far_value", |world| block_on(ends(world))),
+    ("short_lives_end_and_none_clears_what_was_there", |world| block_on(lives(world))),
+    ("what_has_expired_is_never_chosen", |world| block_on(freshness(world))),
+    ("a_tier_that_fails_is_a_miss", |world| block_on(failure(world))),
+    ("a_stale_far_hit_is_copied_and_the_new_value_reaches_both", |world| block_on(stale(world))),
+    ("what_was_removed_in_vain_is_not_served", |world| block_on(removed(world))),
+    ("what_cannot_be_read_is_a_miss", |world| block_on(garbage(world))),
+];
+
+fn main() -> ExitCode {
+    let missing = RedisServer::missing();
+    let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
+    let required = required.split(',').any(|word| matches!(word.trim(), "all" | "redis"));
+    let mut trials = Vec::new();
+    for (name, case) in CASES {
+        for read in ["sequential", "race", "parallel"] {
+            let missing = missing.clone();
+            let ignored = missing.is_some() && !required;
+            let run = move || {
+                if let Some(why) = missing {
+                    return Err(Failed::from(why));
+                }
+                case(World::new(read));
+                Ok(())
+            };
+            trials.push(Trial::test(format!("{read}::{name}"), run).with_ignored_flag(ignored));
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(test);
+}
+
+struct World {
+    read: &'static str,
+    daemon: Daemon,
+    other: Daemon,
+    way: Proxy,
+    server: RedisServer,
+    folder: TempDir,
+}
+
+fn start(folder: &Path, server: &str, read: &str) -> Daemon {
+    std::fs::create_dir_all(folder).unwrap();
+    Daemon::configured(
+        folder,
+        &format!(
+            r#"
+            [cache.default]
+            l1 = "memory:?capacity=1MiB"
+            l2 = "{server}?namespace=shop&timeout=500ms"
+            read = "{read}"
+            [spool.default]
+            l1 = "memory:"
+            [consensus]
+            uri = "memory:"
+            "#
+        ),
+    )
+}
+
+impl World {
+    fn new(read: &'static str) -> Self {
+        let (server, folder) = (RedisServer::start().unwrap(), tempfile::tempdir().unwrap());
+        let way = Proxy::to_port(server.port()).unwrap();
+        let uri = format!("redis://{}/0", way.address());
+        let daemon = start(&folder.path().join("daemon"), &uri, read);
+        let other = start(&folder.path().join("other"), &server.uri(0), "sequential");
+        Self { read, daemon, other, way, server, folder }
+    }
+
+    /// One whose memory is empty.
+    fn newcomer(&self, name: &str) -> Daemon {
+        start(&self.folder.path().join(name), &self.server.uri(0), self.read)
+    }
+}
+
+async fn put(
+    daemon: &Daemon,
+    key: &str,
+    body: &'static str,
+    life: &[(&'static str, &str)],
+) -> Answer {
+    let mut call = Call::put(format!("/v1/cache/default/{key}"), body);
+    for (name, value) in life {
+        call = call.with(name, *value);
+    }
+    daemon.call(call).await.is(204)
+}
+
+async fn get(daemon: &Daemon, key: &str) -> Answer {
+    daemon.call(Call::get(format!("/v1/cache/default/{key}"))).await
+}
+
+/// What a get has to give.
+async fn gives(daemon: &Daemon, key: &str, body: Option<&str>) -> Answer {
+    let got = get(daemon, key).await;
+    match body {
+        Some(body) => {
+            assert_eq!((got.status.as_u16(), &got.body[..]), (200, body.as_bytes()), "{key}");
+        }
+        None => assert_eq!(got.status.as_u16(), 404, "{key}: {:?}", got.body),
+    }
+    got
+}
+
+fn left(answer: &Answer) -> u64 {
+    let left = answer.header("larder-ttl").unwrap().strip_suffix("ms").unwrap();
+    left.parse().unwrap()
+}
+
+async fn ends(world: World) {
+    put(&world.other, "k", "v", &[("larder-ttl", "2s")]).await;
+    let far = gives(&world.daemon, "k", Some("v")).await;
+    assert_eq!(far.header("larder-source"), Some("l2"));
+    let near = gives(&world.daemon, "k", Some("v")).await;
+    assert_eq!(near.header("larder-source"), Some("l1"));
+    assert!(left(&near) <= left(&far) && left(&far) <= 2_000, "{near:?} {far:?}");
+    tokio::time::sleep(Duration::from_millis(left(&near) + 1)).await;
+    gives(&world.daemon, "k", None).await;
+}
+
+async fn lives(world: World) {
+    let old = [("larder-ttl", "1h"), ("larder-stale-after", "30min")];
+    for (key, life) in [("half", "500ms"), ("one", "1ms"), ("zero", "0s"), ("none", "")] {
+        put(&world.daemon, key, "old", &old).await;
+        let new = [("larder-ttl", life)];
+        put(&world.daemon, key, "new", if life.is_empty() { &[] } else { &new }).await;
+    }
+    gives(&world.daemon, "zero", None).await;
+    tokio::time::sleep(Duration::from_millis(501)).await;
+    for daemon in [&world.daemon, &world.other] {
+        for key in ["half", "one", "zero"] {
+            gives(daemon, key, None).await;
+        }
+        let none = gives(daemon, "none", Some("new")).await;
+        assert_eq!(none.header("larder-ttl"), None, "it lives until it is evicted");
+    }
+}
+
+async fn freshness(world: World) {
+    put(&world.daemon, "expired", "old", &[("larder-ttl", "100ms")]).await;
+    put(&world.daemon, "stale", "old", &[("larder-stale-after", "100ms")]).await;
+    put(&world.daemon, "replaced", "old", &[]).await;
+    tokio::time::sleep(Duration::from_millis(101)).await;
+    for key in ["expired", "stale", "replaced"] {
+        put(&world.other, key, "new", &[("larder-ttl", "1min")]).await;
+    }
+    gives(&world.daemon, "expired", Some("new")).await;
+    if world.read != "race" {
+        gives(&world.daemon, "stale", Some("new")).await;
+    }
+    // Who does not ask both serves what he has, for as long as it is fresh.
+    let newest = if world.read == "parallel" { "new" } else { "old" };
+    gives(&world.daemon, "replaced", Some(newest)).await;
+}
+
+async fn failure(world: World) {
+    put(&world.daemon, "near", "v", &[]).await;
+    put(&world.other, "far", "v", &[]).await;
+    world.way.cut();
+    gives(&world.daemon, "near", Some("v")).await;
+    gives(&world.daemon, "far", None).await;
+    gives(&world.daemon, "nowhere", None).await;
+    let written = put(&world.daemon, "new", "v", &[]).await;
+    assert_eq!(written.header("larder-outcome"), Some("l1=done, l2=failed"));
+    world.way.restore();
+    comes_back(&world.daemon).await;
+    gives(&world.daemon, "far", Some("v")).await;
+}
+
+/// Waits until the far tier takes writes again.
+async fn comes_back(daemon: &Daemon) {
+    for _ in 0..500 {
+        let written = put(daemon, "probe", "v", &[]).await;
+        if written.header("larder-outcome") == Some("l1=done, l2=done") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the far tier does not come back");
+}
+
+async fn stale(world: World) {
+    let life = [("larder-ttl", "1h"), ("larder-stale-after", "0s")];
+    put(&world.other, "k", "old", &life).await;
+    for source in ["l2", "l1"] {
+        let got = gives(&world.daemon, "k", Some("old")).await;
+        assert_eq!(got.header("larder-freshness"), Some("stale"));
+        assert!(left(&got) > 3_000_000, "it keeps its life");
+        assert_eq!(got.header("larder-source"), Some(source));
+    }
+    let written = put(&world.daemon, "k", "new", &[]).await;
+    assert_eq!(written.header("larder-outcome"), Some("l1=done, l2=done"));
+    for daemon in [&world.daemon, &world.newcomer("newcomer")] {
+        let got = gives(daemon, "k", Some("new")).await;
+        assert_eq!(got.header("larder-freshness"), Some("fresh"));
+    }
+}
+
+async fn removed(world: World) {
+    for key in ["removed", "replaced"] {
+        put(&world.daemon, key, "old", &[]).await;
+    }
+    world.way.cut();
+    let removed = world.daemon.call(Call::delete("/v1/cache/default/removed")).await.is(200);
+    assert_eq!(removed.json()["deleted"], 1, "the near tier had it");
+    put(&world.daemon, "replaced", "new", &[("larder-ttl", "1ms")]).await;
+    world.way.restore();
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    for key in ["removed", "replaced"] {
+        // The far tier has it still, or not any more; the daemon does not serve it either way.
+        gives(&world.daemon, key, None).await;
+    }
+    for turn in 0.. {
+        let status = world.daemon.call(Call::get("/v1/status")).await.json();
+        if status["caches"]["default"]["tiers"][1]["owed_keys"] == 0 {
+            break;
+        }
+        assert!(turn < 1_000, "not made up for: {status}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let newcomer = world.newcomer("newcomer");
+    for key in ["removed", "replaced"] {
+        gives(&newcomer, key, None).await;
+    }
+}
+
+async fn garbage(world: World) {
+    // What each does to the value of every key in the database.
+    let harms = [
+        "'rubbish'",
+        "''",
+        "string.sub(v,1,-4)",
+        "string.sub(v,1,20)",
+        "string.sub(v,1,-2)..string.char(255-string.byte(v,-1))",
+        "string.char(255-string.byte(v,1))..string.sub(v,2)",
+        "string.rep(string.char(255),#v)",
+    ];
+    for (n, harm) in harms.iter().enumerate() {
+        put(&world.other, "k", "v", &[]).await;
+        let script = format!(
+            "EVAL \"local n=0 for _,k in ipairs(redis.call('KEYS','*')) do \
+             local v=redis.call('GET',k) redis.call('SET',k,{harm}) n=n+1 end return n\" 0"
+        );
+        assert_eq!(world.server.command(&script).unwrap(), ":1\r\n", "{harm}");
+        let newcomer = world.newcomer(&format!("newcomer-{n}"));
+        gives(&newcomer, "k", None).await;
+        let written = put(&newcomer, "k", "again", &[]).await;
+        assert_eq!(written.header("larder-outcome"), Some("l1=done, l2=done"), "{harm}");
+        gives(&world.newcomer(&format!("next-{n}")), "k", Some("again")).await;
+        assert_eq!(world.server.command("FLUSHDB").unwrap(), "+OK\r\n");
+        world.other.call(Call::delete("/v1/cache/default/k")).await;
+    }
+}
