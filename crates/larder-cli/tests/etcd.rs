@@ -10,7 +10,7 @@
 
 use std::process::ExitCode;
 
-use larder_testkit::service::EtcdServer;
+use larder_testkit::service::{Authority, EtcdServer};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 mod support;
@@ -20,6 +20,7 @@ const TESTS: &[(&str, fn())] = &[
     ("consensus_at_the_command_line", consensus),
     ("the_laws_hold_and_the_check_leaves_nothing", check),
     ("a_check_that_fails_or_is_interrupted_leaves_nothing", check_that_does_not_end_well),
+    ("the_laws_hold_over_tls", tls),
     ("what_is_wrong_with_the_server_is_said_in_a_line", unavailable),
 ];
 
@@ -84,6 +85,20 @@ fn check_that_does_not_end_well() {
     assert!(only_mine(&left()), "{}", left());
     check_that_is_interrupted(&server.uri(), "consensus");
     assert!(only_mine(&left()), "{}", left());
+}
+
+fn tls() {
+    let authority = Authority::new().unwrap();
+    let server = EtcdServer::start_with_tls(&authority.certify("localhost").unwrap(), &[]).unwrap();
+    let at = |host: &str| {
+        let (port, ca) = (server.tls_port().unwrap(), authority.file().display());
+        format!("etcds://{host}:{port}?timeout=20s&ca={ca}")
+    };
+    let ran = run(&["check", &at("localhost"), "--contract", "consensus", "--json"]).ok();
+    let last = ran.objects().pop().unwrap();
+    assert_eq!(last["broken"], 0);
+    assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    run(&["consensus", "keys", &at("127.0.0.1")]).fails(5, "no TLS with etcds://");
 }
 
 fn unavailable() {

@@ -14,7 +14,7 @@ mod support;
 
 use std::process::ExitCode;
 
-use larder_testkit::service::PostgresServer;
+use larder_testkit::service::{Authority, PostgresServer};
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Call, Checking, Daemon, check_that_fails, check_that_is_interrupted, run, run_with};
 
@@ -28,6 +28,7 @@ const TESTS: &[(&str, fn())] = &[
     ("check_tries_every_law_of_consensus_and_leaves_nothing", check_consensus),
     ("a_check_that_fails_or_is_interrupted_leaves_nothing", check_that_does_not_end_well),
     ("what_a_check_cannot_remove_it_names", check_without_server),
+    ("everything_goes_over_tls_when_that_is_asked_for", tls),
     ("a_password_is_nowhere_in_what_is_said", password),
     ("a_daemon_starts_and_serves_without_the_server", without_server),
 ];
@@ -171,6 +172,54 @@ fn check_without_server() {
         server.query(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).unwrap();
     }
     assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
+}
+
+fn tls() {
+    let authority = Authority::new().unwrap();
+    let identity = authority.certify("localhost").unwrap();
+    let server = PostgresServer::start_with_tls(&identity, &["fsync=on"]).unwrap();
+    let at = |host: &str, ca: &std::path::Path| {
+        let (port, ca) = (server.port(), ca.display());
+        format!("postgres://larder@{host}:{port}/postgres?sslmode=verify-full&ca={ca}")
+    };
+    let uri = at("localhost", authority.file());
+    for contract in ["cache", "bus", "consensus"] {
+        let ran = run(&["check", &uri, "--contract", contract, "--json"]).ok();
+        let last = ran.objects().pop().unwrap();
+        assert_eq!(last["broken"], 0);
+        assert!(last["held"].as_u64().unwrap() >= 5, "{last}");
+    }
+    assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
+    let other = Authority::new().unwrap();
+    run(&["consensus", "keys", &at("localhost", other.file())]).fails(5, "no TLS with postgres://");
+    run(&["cache", "get", &at("127.0.0.1", authority.file()), "k"]).fails(5, "no TLS with");
+    let weak = uri.replace("verify-full", "prefer");
+    run(&["consensus", "keys", &weak]).fails(2, "sslmode");
+    let plain = uri.replace("sslmode=verify-full&", "");
+    run(&["consensus", "keys", &plain]).fails(2, "sslmode=verify-full");
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        r#"
+        [cache.default]
+        l1 = "memory:?capacity=1MiB"
+        l2 = "{uri}&schema=shop"
+        bus = "{uri}&schema=shop"
+        [spool.default]
+        l1 = "memory:"
+        [consensus]
+        uri = "{uri}&schema=state"
+        "#,
+    );
+    let daemon = Daemon::configured(folder.path(), &config);
+    block_on(async {
+        let put = daemon.call(Call::put("/v1/cache/default/k", "hello")).await;
+        assert_eq!(put.status, 204);
+        assert_eq!(put.header("larder-outcome"), Some("l1=done, l2=done"));
+    });
+    let clear = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                 WHERE application_name = 'larder' AND NOT ssl";
+    assert_eq!(server.query(clear).unwrap(), [[Some("0".to_owned())]]);
 }
 
 fn password() {

@@ -9,8 +9,11 @@
 
 mod support;
 
-use larder_testkit::service::{S3Quirk, S3Server};
-use support::{check_that_fails, check_that_is_interrupted, run, run_with};
+use larder_testkit::service::{Authority, S3Quirk, S3Server};
+use support::{check_that_fails, check_that_is_interrupted, larder, run, run_with};
+
+#[path = "../../larder/tests/support/terminator.rs"]
+mod terminator;
 
 #[test]
 fn versions_are_swapped_scanned_and_truncated() {
@@ -84,6 +87,35 @@ fn a_secret_is_nowhere_in_what_is_said() {
     }
     run(&["consensus", "head", &wrong, "k"]).fails(5, "SignatureDoesNotMatch");
     run(&["consensus", "head", &right, "k"]).fails(3, "");
+}
+
+#[test]
+fn the_environment_says_who_and_where_over_tls() {
+    let (server, authority) = (S3Server::start().unwrap(), Authority::new().unwrap());
+    let identity = authority.certify("localhost").unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let port = runtime.block_on(terminator::terminate(&identity, server.port()));
+    // What the address of the endpoint says, as the environment says it.
+    let uri = server.uri("env");
+    let (login, _) = uri.strip_prefix("s3://").unwrap().rsplit_once('@').unwrap();
+    let (key, secret) = login.split_once(':').unwrap();
+    let run = |words: &[&str], secret: &str| {
+        let mut command = larder();
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
+            command.env_remove(name);
+        }
+        command.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", secret);
+        command.env("AWS_ENDPOINT_URL", format!("https://localhost:{port}"));
+        support::finish(command.args(words), b"data")
+    };
+    let uri = format!("s3://shelf/env?ca={}", authority.file().display());
+    let cas = ["consensus", "cas", &uri, "k", "--expected", "none", "--seqno", "1", "-"];
+    run(&cas, secret).ok();
+    assert_eq!(run(&["consensus", "head", &uri, "k"], secret).ok().stdout, b"data");
+    run(&["consensus", "head", &uri, "k"], "hush").fails(5, "SignatureDoesNotMatch");
+    let other = Authority::new().unwrap();
+    let strange = format!("s3://shelf/env?ca={}", other.file().display());
+    run(&["consensus", "head", &strange, "k"], secret).fails(5, "no TLS with s3://shelf/env");
 }
 
 #[test]

@@ -1,14 +1,20 @@
 //! Real services for tests, private to the process that starts them: on a free port of the loopback
 //! interface, with their files in a temporary folder, and gone when their handle is.
 
+#[cfg(feature = "tls")]
+mod authority;
 mod child;
 mod etcd;
+mod identity;
 mod postgres;
 mod redis;
 #[cfg(feature = "s3")]
 mod s3;
 
-pub use etcd::EtcdServer;
+#[cfg(feature = "tls")]
+pub use authority::Authority;
+pub use etcd::{EtcdCluster, EtcdServer};
+pub use identity::Identity;
 pub use postgres::{PostgresServer, PostgresSession, TextRows};
 pub use redis::RedisServer;
 #[cfg(feature = "s3")]

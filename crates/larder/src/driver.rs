@@ -20,5 +20,8 @@ pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
-#[cfg(any(feature = "redis-tls", feature = "s3"))]
+#[cfg(any(feature = "etcd-tls", feature = "postgres-tls", feature = "redis-tls", feature = "s3"))]
 mod tls;
+
+#[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
+mod trust;

@@ -6,9 +6,9 @@
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
 //! | `log:PATH` | cache | `capacity` (1GiB), `max_entries` (one for each KiB), `timeout` (1s) |
 //! | `redis://HOST:PORT/DB` | cache, bus | `namespace` (larder), `timeout` (1s), for a cache `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
-//! | `etcd://HOST:PORT,.../PREFIX` | consensus | `timeout` (5s), `max_payload` (1472KiB) |
+//! | `etcd://HOST:PORT,.../PREFIX` | consensus | `timeout` (5s), `max_payload` (1472KiB); with `etcds:` (TLS) also `ca` (a file) |
 //! | `s3://BUCKET/PREFIX` | consensus | `endpoint`, `region`, `ca` (a file), `timeout` (10s), `connections` (64), `max_object` (16MiB) |
-//! | `postgres://USER@HOST:PORT/DB` | cache, consensus, bus | `schema` (larder), `timeout` (1s; consensus 5s), `connections` (8; bus 2); for a cache also `max_value` (65MiB), for consensus `max_payload` (64MiB) |
+//! | `postgres://USER@HOST:PORT/DB` | cache, consensus, bus | `schema` (larder), `timeout` (1s; consensus 5s), `connections` (8; bus 2), `sslmode` (disable) and `ca` (a file); for a cache also `max_value` (65MiB), for consensus `max_payload` (64MiB) |
 
 use std::sync::OnceLock;
 #[cfg(any(feature = "log", feature = "redis", feature = "postgres"))]
@@ -81,7 +81,7 @@ pub async fn open_consensus(uri: &str) -> Result<SharedConsensus, OpenError> {
             Ok(SharedConsensus::new(store))
         }
         #[cfg(feature = "etcd")]
-        "etcd" => {
+        "etcd" | "etcds" => {
             let store = EtcdConsensus::at(EtcdConsensus::settings(address)?).await?;
             Ok(SharedConsensus::new(store))
         }
@@ -187,7 +187,7 @@ pub fn check_consensus(uri: &str) -> Result<(), OpenError> {
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(PostgresConsensus::settings(address).map(drop)?),
         #[cfg(feature = "etcd")]
-        "etcd" => Ok(EtcdConsensus::settings(address).map(drop)?),
+        "etcd" | "etcds" => Ok(EtcdConsensus::settings(address).map(drop)?),
         #[cfg(feature = "s3")]
         "s3" => Ok(ObjectConsensus::settings(address).map(drop)?),
         _ => Err(unknown_scheme(&address, "consensus store", CONSENSUS)),
@@ -292,7 +292,7 @@ where
 pub async fn drop_schema(uri: &str) -> Result<(), OpenError> {
     use crate::driver::postgres::{Endpoint, Schema, drop_schema};
     let mut address: Address = uri.parse()?;
-    let (endpoint, schema) = (Endpoint::of(&address)?, Schema::take(&mut address)?);
+    let (endpoint, schema) = (Endpoint::take(&mut address)?, Schema::take(&mut address)?);
     drop_schema(&endpoint, &schema).await
 }
 
@@ -312,7 +312,7 @@ pub async fn drop_prefix(uri: &str) -> Result<(), OpenError> {
     let address: Address = uri.parse()?;
     match address.scheme() {
         #[cfg(feature = "etcd")]
-        "etcd" => EtcdConsensus::drop_prefix(EtcdConsensus::settings(address)?).await,
+        "etcd" | "etcds" => EtcdConsensus::drop_prefix(EtcdConsensus::settings(address)?).await,
         #[cfg(feature = "s3")]
         "s3" => ObjectConsensus::drop_prefix(ObjectConsensus::settings(address)?).await,
         _ => Err(unknown_scheme(&address, "place with a prefix", PREFIXED)),
@@ -321,7 +321,11 @@ pub async fn drop_prefix(uri: &str) -> Result<(), OpenError> {
 
 /// The schemes of places with a prefix.
 #[cfg(any(feature = "etcd", feature = "s3"))]
-const PREFIXED: &[(&str, bool)] = &[("etcd", cfg!(feature = "etcd")), ("s3", cfg!(feature = "s3"))];
+const PREFIXED: &[(&str, bool)] = &[
+    ("etcd", cfg!(feature = "etcd")),
+    ("etcds", cfg!(feature = "etcd-tls")),
+    ("s3", cfg!(feature = "s3")),
+];
 
 /// The capacity of a `memory:` cache that states none: 256 MiB.
 pub const MEMORY_CACHE_CAPACITY: u64 = 256 << 20;
@@ -403,6 +407,7 @@ const CONSENSUS: &[(&str, bool)] = &[
     ("log", cfg!(feature = "log")),
     ("postgres", cfg!(feature = "postgres")),
     ("etcd", cfg!(feature = "etcd")),
+    ("etcds", cfg!(feature = "etcd-tls")),
     ("s3", cfg!(feature = "s3")),
 ];
 /// The schemes of buses.

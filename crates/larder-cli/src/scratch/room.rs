@@ -18,7 +18,7 @@ impl Room {
         let made = match scheme {
             "postgres" | "postgresql" => replaced(uri, "schema", &name),
             "redis" | "rediss" => replaced(uri, "namespace", &name),
-            "etcd" | "s3" => below(uri, &name),
+            "etcd" | "etcds" | "s3" => below(uri, &name),
             _ => return None,
         };
         let name = if has_prefix(&made) { prefix(&made).to_owned() } else { name };
@@ -42,7 +42,7 @@ impl Room {
                     larder::open_cache(&self.uri).await.map_err(|error| Trouble::of(&error))?;
                 return cache.clear().await.map_err(|error| Trouble::of(&error));
             }
-            "etcd" | "s3" => larder::registry::drop_prefix(&self.uri).await,
+            "etcd" | "etcds" | "s3" => larder::registry::drop_prefix(&self.uri).await,
             _ => larder::registry::drop_schema(&self.uri).await,
         };
         dropped.map_err(|error: OpenError| Trouble::of(&error))
@@ -55,7 +55,9 @@ impl Room {
             "redis" | "rediss" => {
                 ("the namespace", "delete the keys that begin with it and a colon")
             }
-            "etcd" => ("below the prefixes", "delete each with etcdctl del --prefix PREFIX/"),
+            "etcd" | "etcds" => {
+                ("below the prefixes", "delete each with etcdctl del --prefix PREFIX/")
+            }
             "s3" => ("below the prefixes", "delete the objects there"),
             _ => ("the schemas", "remove each with DROP SCHEMA NAME CASCADE"),
         };
@@ -92,7 +94,11 @@ fn replaced(uri: &str, parameter: &str, value: &str) -> String {
 
 /// Whether what is at an address has a prefix.
 fn has_prefix(uri: &str) -> bool {
-    uri.starts_with("etcd:") || uri.starts_with("s3:")
+    is_etcd(uri) || uri.starts_with("s3:")
+}
+
+fn is_etcd(uri: &str) -> bool {
+    uri.starts_with("etcd:") || uri.starts_with("etcds:")
 }
 
 /// Hosts or bucket of an address that has a prefix, and what follows. A password may have slashes in it.
@@ -111,7 +117,7 @@ fn prefix(uri: &str) -> &str {
 fn below(uri: &str, name: &str) -> String {
     let (place, parameters) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
     let place = place.trim_end_matches('/');
-    let is_said = hosts(place).contains('/') || !uri.starts_with("etcd:");
+    let is_said = hosts(place).contains('/') || !is_etcd(uri);
     let prefix = if is_said { "" } else { "/larder" };
     let parameters = parameters.map(|parameters| format!("?{parameters}")).unwrap_or_default();
     format!("{place}{prefix}/{name}{parameters}")
@@ -133,6 +139,7 @@ mod tests {
     fn a_prefix_is_made_below_the_given_one() {
         assert_eq!(below("etcd://h", "n"), "etcd://h/larder/n");
         assert_eq!(below("etcd://h,i:7/?timeout=1s", "n"), "etcd://h,i:7/larder/n?timeout=1s");
+        assert_eq!(below("etcds://h?ca=a/b", "n"), "etcds://h/larder/n?ca=a/b");
         assert_eq!(below("etcd://me:a/b@h/shop", "n"), "etcd://me:a/b@h/shop/n");
         assert_eq!(below("etcd://me:a/b@h", "n"), "etcd://me:a/b@h/larder/n");
         assert_eq!(below("s3://shelf", "n"), "s3://shelf/n");

@@ -63,13 +63,13 @@ pub(crate) fn run(args: &[&str]) -> Ran {
 
 /// Runs a command with `input` on stdin.
 pub(crate) fn run_with(args: &[&str], input: &[u8]) -> Ran {
-    let mut child = larder()
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    finish(larder().args(args), input)
+}
+
+/// Runs a command that was made ready, with `input` on stdin.
+pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Ran {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // A command that fails early does not read: that is not the writer's failure.

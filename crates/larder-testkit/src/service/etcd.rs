@@ -1,4 +1,4 @@
-//! A private etcd server.
+//! Private etcd servers.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,9 +10,14 @@ use larder_core::clock::random_u64;
 use rustix::process::Signal;
 
 use super::child::Service;
-use super::{free_port, last_lines, wait_for};
+use super::{Identity, free_port, last_lines, wait_for};
 
-/// An etcd server of this process, a cluster of one, on the loopback interface only.
+mod cluster;
+
+pub use cluster::EtcdCluster;
+
+/// An etcd server of this process, on the loopback interface only: a cluster of one, or a member of an
+/// [`EtcdCluster`].
 ///
 /// ```no_run
 /// use larder_testkit::service::EtcdServer;
@@ -26,11 +31,28 @@ use super::{free_port, last_lines, wait_for};
 pub struct EtcdServer {
     name: String,
     folder: PathBuf,
-    port: u16,
-    /// For other members, of which there are none.
-    peers: u16,
+    ports: Ports,
+    /// All members, as they begin; empty: this one alone.
+    members: String,
     settings: Vec<String>,
     service: Mutex<Option<Service>>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    clients: u16,
+    /// For clients over TLS, when it offers that.
+    secured: Option<u16>,
+    /// For other members.
+    peers: u16,
+}
+
+impl Ports {
+    fn find(is_secured: bool) -> Result<Self, String> {
+        let secured = if is_secured { Some(free_port()?) } else { None };
+        Ok(Self { clients: free_port()?, secured, peers: free_port()? })
+    }
 }
 
 /// The one of [`EtcdServer::shared`], as long as somebody uses it.
@@ -66,6 +88,40 @@ impl EtcdServer {
     /// # Errors
     /// A sentence that says why not.
     pub fn start_with(settings: &[&str]) -> Result<Self, String> {
+        Self::start_as(None, settings)
+    }
+
+    /// As [`EtcdServer::start_with`], and it offers TLS as `identity` on a port of its own: [`EtcdServer::tls_port`].
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn start_with_tls(identity: &Identity, settings: &[&str]) -> Result<Self, String> {
+        Self::start_as(Some(identity), settings)
+    }
+
+    fn start_as(identity: Option<&Identity>, settings: &[&str]) -> Result<Self, String> {
+        let mut server = Self::prepare(Ports::find(identity.is_some())?, settings)?;
+        if let Some(identity) = identity {
+            identity.write_to(&server.folder)?;
+            let files = ["--cert-file=cert.pem", "--key-file=key.pem"];
+            server.settings.extend(files.map(str::to_owned));
+        }
+        let mut problem = String::new();
+        // Somebody else may take a port between our look and the server's.
+        for _ in 0..5 {
+            match server.restart() {
+                Ok(()) => return Ok(server),
+                Err(why) => problem = why,
+            }
+            // It has noted its ports there.
+            let _ = std::fs::remove_dir_all(server.folder.join("data"));
+            server.ports = Ports::find(identity.is_some())?;
+        }
+        Err(problem)
+    }
+
+    /// One that is not running yet.
+    fn prepare(ports: Ports, settings: &[&str]) -> Result<Self, String> {
         if let Some(why) = Self::missing() {
             return Err(why);
         }
@@ -74,30 +130,23 @@ impl EtcdServer {
         std::fs::create_dir_all(&folder)
             .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         let settings = settings.iter().map(|word| (*word).to_owned()).collect();
-        let service = Mutex::new(None);
-        let mut server = Self { name, folder, port: 0, peers: 0, settings, service };
-        let mut problem = String::new();
-        // Somebody else may take a port between our look and the server's.
-        for _ in 0..5 {
-            (server.port, server.peers) = (free_port()?, free_port()?);
-            match server.restart() {
-                Ok(()) => return Ok(server),
-                Err(why) => problem = why,
-            }
-            // It has noted its ports there.
-            let _ = std::fs::remove_dir_all(server.folder.join("data"));
-        }
-        Err(problem)
+        let (members, service) = (String::new(), Mutex::new(None));
+        Ok(Self { name, folder, ports, members, settings, service })
     }
 
     /// Its address, without a prefix.
     pub fn uri(&self) -> String {
-        format!("etcd://127.0.0.1:{}", self.port)
+        format!("etcd://127.0.0.1:{}", self.ports.clients)
     }
 
     /// The port it listens on.
     pub const fn port(&self) -> u16 {
-        self.port
+        self.ports.clients
+    }
+
+    /// The port it listens on for TLS, when it was started with it.
+    pub const fn tls_port(&self) -> Option<u16> {
+        self.ports.secured
     }
 
     /// Starts it on the same port with what it holds; whatever it was doing before, which is ended as a
@@ -106,21 +155,33 @@ impl EtcdServer {
     /// # Errors
     /// A sentence that says why not.
     pub fn restart(&self) -> Result<(), String> {
+        self.launch()?;
+        let settled = self.settle();
+        if settled.is_err() {
+            self.kill();
+        }
+        settled
+    }
+
+    /// Starts it, whatever it was doing before.
+    fn launch(&self) -> Result<(), String> {
         let mut running = self.lock();
         *running = None;
-        let service = Service::start(&self.folder, &self.program())?;
-        let started = wait_for("a start of etcd", || {
-            if service.has_ended() {
+        *running = Some(Service::start(&self.folder, &self.program())?);
+        Ok(())
+    }
+
+    /// Waits until it takes requests.
+    fn settle(&self) -> Result<(), String> {
+        wait_for("a start of etcd", || {
+            if self.lock().as_ref().is_none_or(Service::has_ended) {
                 return Some(Err(format!("etcd ended: {}", last_lines(&self.folder))));
             }
-            // Another server may have the port: this one has to be ours, and to have elected itself.
+            // Another server may have the port: this one has to be ours, and to know a leader.
             let members = self.post("/v3/cluster/member/list", "{}").ok()?;
             let status = self.post("/v3/maintenance/status", "{}").ok()?;
             (members.contains(&self.name) && status.contains("\"leader\"")).then_some(Ok(()))
-        })?;
-        started?;
-        *running = Some(service);
-        Ok(())
+        })?
     }
 
     /// Ends it as a crash does.
@@ -159,7 +220,7 @@ impl EtcdServer {
     }
 
     fn exchange(&self, path: &str, json: &str) -> std::io::Result<String> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.clients));
         let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
         stream.set_read_timeout(Some(LIMIT))?;
         // It closes at the end, so that there are no parts to be put together.
@@ -179,9 +240,14 @@ impl EtcdServer {
     }
 
     fn program(&self) -> Vec<String> {
-        let Self { name, port, peers, .. } = self;
-        let (clients, others) =
-            (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peers}"));
+        let Self { name, ports: Ports { clients, secured, .. }, .. } = self;
+        let plain = format!("http://127.0.0.1:{clients}");
+        let clients = match secured {
+            Some(port) => format!("{plain},https://127.0.0.1:{port}"),
+            None => plain,
+        };
+        let others = self.for_members();
+        let members = if self.members.is_empty() { self.entry() } else { self.members.clone() };
         let words = [
             "etcd".to_owned(),
             format!("--name={name}"),
@@ -190,10 +256,19 @@ impl EtcdServer {
             format!("--advertise-client-urls={clients}"),
             format!("--listen-peer-urls={others}"),
             format!("--initial-advertise-peer-urls={others}"),
-            format!("--initial-cluster={name}={others}"),
+            format!("--initial-cluster={members}"),
             "--log-level=error".to_owned(),
         ];
         words.into_iter().chain(self.settings.iter().cloned()).collect()
+    }
+
+    /// What stands for it in a list of members.
+    fn entry(&self) -> String {
+        format!("{}={}", self.name, self.for_members())
+    }
+
+    fn for_members(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.peers)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Service>> {

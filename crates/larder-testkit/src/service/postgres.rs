@@ -8,7 +8,7 @@ use larder_core::clock::random_u64;
 use rustix::process::{Signal, kill_process};
 
 use super::child::{self, Service};
-use super::{free_port, last_lines, wait_for};
+use super::{Identity, free_port, last_lines, wait_for};
 
 mod owner;
 mod program;
@@ -82,12 +82,28 @@ impl PostgresServer {
     /// # Errors
     /// A sentence that says why not.
     pub fn start_with(settings: &[&str]) -> Result<Self, String> {
+        Self::start_as(None, settings)
+    }
+
+    /// As [`PostgresServer::start_with`], and it offers TLS on the same port as `identity`; whoever does not ask for
+    /// it is served without.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn start_with_tls(identity: &Identity, settings: &[&str]) -> Result<Self, String> {
+        Self::start_as(Some(identity), settings)
+    }
+
+    fn start_as(identity: Option<&Identity>, settings: &[&str]) -> Result<Self, String> {
         let owner = Owner::find()?;
         let name = format!("larder-postgres-{}-{:016x}", std::process::id(), random_u64());
         let folder = std::env::temp_dir().join(name);
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut server = Self { folder, port: 0, settings, owner, service: Mutex::new(None) };
         owner.make_folder(&server.folder)?;
+        if let Some(identity) = identity {
+            server.settings.extend(server.certify(identity)?);
+        }
         program::new_cluster(&server.folder.join("data"), owner)?;
         let failed = |error| format!("cannot write the access rules: {error}");
         std::fs::write(server.folder.join("access"), ACCESS).map_err(failed)?;
@@ -101,6 +117,17 @@ impl PostgresServer {
             }
         }
         Err(problem)
+    }
+
+    /// The settings for TLS, with the files that they name.
+    fn certify(&self, identity: &Identity) -> Result<[String; 3], String> {
+        identity.write_to(&self.folder)?;
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| self.folder.join(name));
+        self.owner.give(&key)?;
+        let [certificate, key] = [certificate, key].map(|file| file.display().to_string());
+        let files = [format!("ssl_cert_file={certificate}"), format!("ssl_key_file={key}")];
+        let [certificate, key] = files;
+        Ok(["ssl=on".to_owned(), certificate, key])
     }
 
     /// The address of its database, for the superuser.

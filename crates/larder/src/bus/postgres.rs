@@ -43,7 +43,8 @@ pub struct PostgresBus {
 }
 
 /// What an address may say besides the server.
-const PARAMETERS: [&str; 3] = ["schema", "timeout", "connections"];
+const PARAMETERS: [&str; 5] =
+    ["schema", "timeout", "connections", "sslmode", "ca (with sslmode=verify-full)"];
 const NOTIFY: &str = "SELECT pg_notify($1::text, $2::text)";
 
 impl PostgresBus {
@@ -54,7 +55,7 @@ impl PostgresBus {
 
     /// The bus at `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, without having connected: until the
     /// server is there its calls fail. Parameters: `schema` (larder; a name that keeps buses apart),
-    /// `timeout` (1s), `connections` (2).
+    /// `timeout` (1s), `connections` (2), and `sslmode` and `ca` for TLS (feature `postgres-tls`).
     ///
     /// # Errors
     /// [`OpenError::Address`] when the address makes no sense.
@@ -63,7 +64,7 @@ impl PostgresBus {
     }
 
     pub(crate) fn at(mut address: Address) -> Result<Self, AddressError> {
-        let endpoint = Endpoint::of(&address)?;
+        let endpoint = Endpoint::take(&mut address)?;
         let schema = Schema::take(&mut address)?;
         let otherwise = Limits { timeout: Self::TIMEOUT, connections: Self::CONNECTIONS };
         let Limits { timeout, connections } = Limits::take(&mut address, otherwise)?;

@@ -52,6 +52,7 @@ use statement::Statements;
 /// | what happened | effect of a write | retry |
 /// |---|---|---|
 /// | no connection, in time or at all; a standby | `NotApplied` | `Later` |
+/// | no TLS though it was asked for: none there, or a certificate that is not to be trusted | `NotApplied` | `Never` |
 /// | connection lost, or no answer in time, after the statement was handed over | `Unknown` | `Later` |
 /// | 40001 40P01 55P03 57014 57P03 25006 53...: conflicts, limits, a full disk | `NotApplied` | `Later` |
 /// | 28... 42... 3D000: login, rights, names | `NotApplied` | `Never` |
@@ -93,6 +94,7 @@ struct Inner {
 impl PostgresCache {
     /// Connects to `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, with the parameters `schema`,
     /// `timeout`, `connections` and `max_value`; see [`PostgresCacheBuilder`] for what they are without.
+    /// `sslmode=verify-full` (feature `postgres-tls`) is TLS, with `ca` for a file of authorities.
     ///
     /// # Errors
     /// [`OpenError::Address`], and those of [`PostgresCacheBuilder::open`].

@@ -43,6 +43,7 @@ use txn::{Look, Store, Swap, unread, written};
 /// | what happened | error of a write | retry |
 /// |---|---|---|
 /// | no connection, in time or at all; a learner; no leader | `Determinate` | `Later` |
+/// | no TLS: a certificate that is not to be trusted | `Determinate` | `Never` |
 /// | too many calls wait, or its turn did not come in time | `Determinate` | `Later` |
 /// | connection lost, or no answer in time, after the request was handed over | `Indeterminate` | `Later` |
 /// | the request is larger than the server takes; no right to it | `Determinate` | `Never` |
@@ -80,7 +81,7 @@ pub(crate) struct Settings {
 }
 
 /// What an address may say besides the servers.
-const PARAMETERS: [&str; 2] = ["timeout", "max_payload"];
+const PARAMETERS: [&str; 3] = ["timeout", "max_payload", "ca (with etcds)"];
 /// The largest data that an address may allow: what etcd advises against already.
 const SERVER_BYTES_MAX: (u64, &str) = (64 << 20, "a size of at most 64MiB");
 /// The most keys that are listed with one request.
@@ -106,11 +107,12 @@ impl EtcdConsensus {
     pub const PAYLOAD_BYTES_MAX: u64 = (1536 - 64) << 10;
 
     /// Connects to `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/PREFIX]`, with the parameters
-    /// `timeout` (5s) and `max_payload` (1472KiB).
+    /// `timeout` (5s) and `max_payload` (1472KiB). `etcds:` (feature `etcd-tls`) is the same over TLS, with `ca` for a
+    /// file of authorities.
     ///
     /// # Errors
-    /// [`OpenError::Address`]. [`OpenError::Unavailable`]: no server there, none that is fit, wrong
-    /// password; its source says whether repeating helps. [`OpenError::Newer`]: another release keeps its
+    /// [`OpenError::Address`]. [`OpenError::Unavailable`]: no server there, none that is fit, a certificate that is
+    /// not to be trusted, wrong password; its source says whether repeating helps. [`OpenError::Newer`]: another release keeps its
     /// versions there in another way. After at most three seconds for each server.
     ///
     /// # Cancel safety
@@ -120,7 +122,7 @@ impl EtcdConsensus {
     }
 
     pub(crate) fn settings(mut address: Address) -> Result<Settings, AddressError> {
-        let endpoint = Endpoint::of(&address)?;
+        let endpoint = Endpoint::take(&mut address)?;
         let timeout = address.take_timeout(Self::TIMEOUT)?;
         let payload_bytes_max = address.take_bytes_max("max_payload", SERVER_BYTES_MAX)?;
         let payload_bytes_max = payload_bytes_max.unwrap_or(Self::PAYLOAD_BYTES_MAX);

@@ -51,6 +51,7 @@ use rewrite::{Pause, State, Step, read, rewrite, unread};
 /// | what happened | error of a write | retry |
 /// |---|---|---|
 /// | no connection; no credentials | `Determinate` | `Later` |
+/// | no TLS: a certificate that is not to be trusted | `Determinate` | `Never` |
 /// | too many calls wait, or its turn did not come in time | `Determinate` | `Later` |
 /// | the versions of the key would be more than `max_object` | `Determinate`: truncate it | `Later` |
 /// | 429, 400 RequestTimeout, until the end of its time | `Determinate` | `Later` |

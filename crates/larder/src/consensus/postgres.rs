@@ -47,15 +47,17 @@ use trim::Trim;
 /// | what happened | error of a write | retry |
 /// |---|---|---|
 /// | no connection, in time or at all; a standby | `Determinate` | `Later` |
+/// | no TLS though it was asked for: none there, or a certificate that is not to be trusted | `Determinate` | `Never` |
 /// | too many calls wait, or its turn did not come in time | `Determinate` | `Later` |
 /// | connection lost, or no answer in time, after the statement was handed over | `Indeterminate` | `Later` |
 /// | 40001 40P01 55P03 57014 57P03 25006 53...: conflicts, limits, a full disk | `Determinate` | `Later` |
 /// | 28... 42... 3D000: login, rights, names | `Determinate` | `Never` |
 /// | 57P01 57P02 08... 58...: it is being shut down, or its system failed it | `Indeterminate` | `Later` |
+/// | it committed and warned: somebody told it not to wait for a standby any longer | `Indeterminate` | `Later` |
 /// | any other code | `Indeterminate` | `Never` |
 ///
 /// What is known of a statement is known of each call in it. [`resolve`](crate::recipes::resolve) finds out
-/// about single ones.
+/// about single ones, by what this server has: of a write that a standby may not have it says that it is committed.
 ///
 /// ```no_run
 /// use larder::consensus::PostgresConsensus;
@@ -85,7 +87,8 @@ pub(crate) struct Settings {
 }
 
 /// What an address may say besides the server.
-const PARAMETERS: [&str; 4] = ["schema", "timeout", "connections", "max_payload"];
+const PARAMETERS: [&str; 6] =
+    ["schema", "timeout", "connections", "max_payload", "sslmode", "ca (with sslmode=verify-full)"];
 /// With all eight connections, 64 writers got 0.8 of the rate and 64 readers 0.75; two are no faster, and
 /// a statement that hangs would leave a single one to all others.
 const EAGER: usize = 3;
@@ -102,7 +105,7 @@ impl PostgresConsensus {
 
     /// Connects to `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, with the parameters `schema`
     /// (larder), `timeout` (5s), `connections` (8) and `max_payload` (64MiB), and makes the tables unless
-    /// they are there.
+    /// they are there. `sslmode=verify-full` (feature `postgres-tls`) is TLS, with `ca` for a file of authorities.
     ///
     /// # Errors
     /// [`OpenError::Address`]. [`OpenError::Unavailable`]: no server there, one that is refused, wrong
@@ -117,7 +120,7 @@ impl PostgresConsensus {
     }
 
     pub(crate) fn settings(mut address: Address) -> Result<Settings, AddressError> {
-        let endpoint = Endpoint::of(&address)?;
+        let endpoint = Endpoint::take(&mut address)?;
         let schema = Schema::take(&mut address)?;
         let otherwise = Limits { timeout: Self::TIMEOUT, connections: Self::CONNECTIONS };
         let limits = Limits::take(&mut address, otherwise)?;

@@ -17,6 +17,8 @@ mod endpoint;
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "made by a program")]
 pub(crate) mod proto;
 mod session;
+#[cfg(feature = "etcd-tls")]
+mod tls;
 mod trouble;
 mod wire;
 

@@ -17,7 +17,10 @@ mod endpoint;
 mod listen;
 mod session;
 mod tables;
+#[cfg(feature = "postgres-tls")]
+mod tls;
 mod trouble;
+mod warning;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use listen::Listener;
@@ -136,10 +139,15 @@ impl Pool {
             Ok(statement) => statement,
             Err(error) => return Err(lease.judge(wire, Trouble::of(&way.endpoint, &error, false))),
         };
+        wire.warning().forget();
         match timeout_at(deadline, wire.client().query(&statement, parameters)).await {
             Ok(Ok(rows)) => {
+                let doubt = wire.warning().doubt().filter(|_| way.durable);
                 lease.wire = Some(wire);
-                Ok(rows)
+                match doubt {
+                    None => Ok(rows),
+                    Some(why) => Err(Trouble::Doubtful { place: place(), why }),
+                }
             }
             Ok(Err(error)) => Err(lease.judge(wire, Trouble::of(&way.endpoint, &error, true))),
             Err(_) => Err(self.late()),

@@ -1,4 +1,4 @@
-//! Whom to believe that a server is the one it says.
+//! TLS: a server has to show who it is.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,6 +6,16 @@ use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+
+#[cfg(any(feature = "etcd-tls", feature = "postgres-tls", feature = "redis-tls"))]
+mod handshake;
+
+#[cfg(any(feature = "etcd-tls", feature = "postgres-tls", feature = "redis-tls"))]
+pub(super) use handshake::NoTls;
+#[cfg(any(feature = "etcd-tls", feature = "redis-tls"))]
+pub(super) use handshake::connect;
+#[cfg(feature = "postgres-tls")]
+pub(super) use handshake::read;
 
 /// How to judge a server: by the authorities in a file, or by those of this machine. Reads files.
 pub(super) fn settings(authorities: Option<&Path>) -> Result<ClientConfig, String> {

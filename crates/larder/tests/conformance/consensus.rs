@@ -28,8 +28,12 @@ pub(crate) fn all() -> Vec<Candidate<SharedConsensus>> {
         log(),
         #[cfg(feature = "postgres")]
         postgres(),
+        #[cfg(feature = "postgres-tls")]
+        postgres_tls(),
         #[cfg(feature = "etcd")]
         etcd(),
+        #[cfg(feature = "etcd-tls")]
+        etcd_tls(),
         #[cfg(feature = "s3")]
         s3(),
     ]
@@ -47,6 +51,26 @@ fn etcd() -> Candidate<SharedConsensus> {
             async move { larder::open_consensus(&uri).await }
         };
         Ok(Place::new(open).keeping(server))
+    })
+    .offering([Need::Reopen]);
+    Candidate { subject, missing: EtcdServer::missing() }
+}
+
+/// The same over TLS.
+#[cfg(feature = "etcd-tls")]
+fn etcd_tls() -> Candidate<SharedConsensus> {
+    use larder_testkit::service::{Authority, EtcdServer};
+    let subject = Subject::new("etcd-tls", || {
+        let authority = Authority::new()?;
+        let server = EtcdServer::start_with_tls(&authority.certify("localhost")?, &[])?;
+        let port = server.tls_port().ok_or("a port for TLS")?;
+        let uri =
+            format!("etcds://localhost:{port}/law?timeout=20s&ca={}", authority.file().display());
+        let open = move || {
+            let uri = uri.clone();
+            async move { larder::open_consensus(&uri).await }
+        };
+        Ok(Place::new(open).keeping((server, authority)))
     })
     .offering([Need::Reopen]);
     Candidate { subject, missing: EtcdServer::missing() }
@@ -75,6 +99,28 @@ fn postgres() -> Candidate<SharedConsensus> {
             async move { larder::open_consensus(&uri).await }
         };
         Ok(Place::new(open).keeping(server))
+    })
+    .offering([Need::Reopen]);
+    Candidate { subject, missing: PostgresServer::missing() }
+}
+
+/// The same over TLS.
+#[cfg(feature = "postgres-tls")]
+fn postgres_tls() -> Candidate<SharedConsensus> {
+    use larder_testkit::service::{Authority, PostgresServer};
+    let subject = Subject::new("postgres-tls", || {
+        let authority = Authority::new()?;
+        let server =
+            PostgresServer::start_with_tls(&authority.certify("localhost")?, &["fsync=on"])?;
+        let (port, ca) = (server.port(), authority.file().display());
+        let uri = format!(
+            "postgres://larder@localhost:{port}/postgres?timeout=20s&sslmode=verify-full&ca={ca}"
+        );
+        let open = move || {
+            let uri = uri.clone();
+            async move { larder::open_consensus(&uri).await }
+        };
+        Ok(Place::new(open).keeping((server, authority)))
     })
     .offering([Need::Reopen]);
     Candidate { subject, missing: PostgresServer::missing() }

@@ -6,12 +6,15 @@
 #![expect(clippy::unwrap_used, reason = "a set-up that fails is a failed test")]
 
 mod batches;
+mod cluster;
 mod fake;
 mod faults;
 mod place;
 mod quota;
 mod reads;
 mod refusals;
+#[cfg(feature = "etcd-tls")]
+mod tls;
 mod unsound;
 
 use std::pin::Pin;
@@ -56,15 +59,30 @@ const TESTS: &[(&str, Run)] = tests! {
         a_member_that_is_not_fit_is_passed_over,
         keys_of_another_release_are_refused_and_left_alone,
         a_wrong_login_is_told_at_once_and_not_shown;
+    cluster:
+        what_was_acknowledged_survives_each_leader,
+        a_member_without_the_others_answers_later_and_nothing_old,
+        who_stood_still_does_not_answer_with_what_was;
     unsound:
         a_look_and_then_a_write_is_found_out;
 };
+
+#[cfg(feature = "etcd-tls")]
+const TLS_TESTS: &[(&str, Run)] = tests! {
+    tls:
+        a_server_with_a_good_certificate_is_used_and_found_again,
+        a_server_that_is_somebody_else_is_not_used,
+        plain_and_tls_do_not_mix,
+        a_server_that_is_silent_fails_calls_in_time;
+};
+#[cfg(not(feature = "etcd-tls"))]
+const TLS_TESTS: &[(&str, Run)] = &[];
 
 fn main() -> ExitCode {
     let missing = EtcdServer::missing();
     let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
     let required = required.split(',').any(|word| matches!(word.trim(), "all" | "etcd"));
-    let trials = TESTS.iter().map(|(name, test)| {
+    let trials = TESTS.iter().chain(TLS_TESTS).map(|(name, test)| {
         let missing = missing.clone();
         let is_missing = missing.is_some();
         let run = move || {

@@ -12,6 +12,9 @@ mod lease;
 mod place;
 mod refusals;
 mod schedules;
+mod standbys;
+#[cfg(feature = "postgres-tls")]
+mod tls;
 mod unsound;
 
 use std::pin::Pin;
@@ -73,15 +76,34 @@ const TESTS: &[(&str, Run)] = tests! {
     lease:
         one_holds_a_lease_at_a_time,
         processes_that_share_a_tier_load_a_key_once;
+    standbys:
+        what_a_standby_was_not_waited_for_is_not_acknowledged,
+        a_standby_that_is_away_leaves_the_outcome_unknown,
+        a_warning_that_nobody_knows_leaves_the_outcome_unknown;
     unsound:
         a_statement_that_looks_and_then_inserts_is_found_out;
 };
+
+#[cfg(feature = "postgres-tls")]
+const TLS_TESTS: &[(&str, Run)] = tests! {
+    tls:
+        a_server_with_a_good_certificate_is_used_by_all_and_found_again,
+        a_server_that_is_somebody_else_is_not_used,
+        a_server_that_is_somebody_else_is_told_neither_user_nor_password,
+        a_server_without_tls_is_refused_when_tls_was_asked_for,
+        whoever_says_that_there_is_no_tls_hears_nothing_more,
+        what_is_said_in_the_clear_is_not_taken_for_what_is_protected,
+        a_server_that_is_silent_about_tls_fails_calls_in_time,
+        a_login_does_not_pass_through_somebody_with_a_good_certificate;
+};
+#[cfg(not(feature = "postgres-tls"))]
+const TLS_TESTS: &[(&str, Run)] = &[];
 
 fn main() -> ExitCode {
     let missing = PostgresServer::missing();
     let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
     let required = required.split(',').any(|word| matches!(word.trim(), "all" | "postgres"));
-    let trials = TESTS.iter().map(|(name, test)| {
+    let trials = TESTS.iter().chain(TLS_TESTS).map(|(name, test)| {
         let missing = missing.clone();
         let is_missing = missing.is_some();
         let run = move || {

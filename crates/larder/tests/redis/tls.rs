@@ -1,21 +1,19 @@
 //! A server that is spoken to over TLS.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use larder::cache::RedisCache;
 use larder::{Condition, Effect, Failure, Retry, Tier};
-use larder_testkit::service::RedisServer;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use larder_testkit::service::{Authority, RedisServer};
 
 use crate::place::{data, in_the_end, key, text, within};
 
-/// A server with a certificate for `name`, and the file of the authority that signed it.
+/// A server with a certificate for `name`, and the authority that signed it.
 struct Secured {
     server: RedisServer,
     port: u16,
-    authority: PathBuf,
+    authority: Authority,
     _folder: tempfile::TempDir,
 }
 
@@ -23,16 +21,8 @@ impl Secured {
     fn named(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |file: &str| folder.path().join(file).display().to_string();
-        let mut authority = CertificateParams::new(Vec::new()).unwrap();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority =
-            CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let server = CertificateParams::new([name.to_owned()]).unwrap();
-        let server = server.signed_by(&key, &authority).unwrap();
-        std::fs::write(at("ca.pem"), authority.pem()).unwrap();
-        std::fs::write(at("cert.pem"), server.pem()).unwrap();
-        std::fs::write(at("key.pem"), key.serialize_pem()).unwrap();
+        let authority = Authority::new().unwrap();
+        authority.certify(name).unwrap().write_to(folder.path()).unwrap();
 
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -47,10 +37,10 @@ impl Secured {
             "--tls-auth-clients",
             "no",
             "--tls-ca-cert-file",
-            &at("ca.pem"),
+            &authority.file().display().to_string(),
         ]);
         let server = server.unwrap();
-        Self { server, port, authority: at("ca.pem").into(), _folder: folder }
+        Self { server, port, authority, _folder: folder }
     }
 
     fn uri(&self, host: &str, authority: &str) -> String {
@@ -61,7 +51,7 @@ impl Secured {
 pub(crate) async fn a_server_with_a_good_certificate_is_used_and_found_again() {
     for host in ["localhost", "127.0.0.1"] {
         let secured = Secured::named(host);
-        let uri = secured.uri(host, &secured.authority.display().to_string());
+        let uri = secured.uri(host, &secured.authority.file().display().to_string());
         let cache = RedisCache::open(&uri).await.unwrap();
         let k = key("k");
         let large = text(&"x".repeat(1 << 20));
@@ -75,7 +65,7 @@ pub(crate) async fn a_server_with_a_good_certificate_is_used_and_found_again() {
 pub(crate) async fn a_server_that_is_somebody_else_is_not_used() {
     let secured = Secured::named("localhost");
     let other = Secured::named("localhost");
-    let [own, strange] = [&secured, &other].map(|one| one.authority.display().to_string());
+    let [own, strange] = [&secured, &other].map(|one| one.authority.file().display().to_string());
     for (host, authority) in [
         ("127.0.0.1", own.as_str()),
         ("localhost", strange.as_str()),
@@ -95,7 +85,7 @@ pub(crate) async fn a_server_that_is_somebody_else_is_not_used() {
 pub(crate) async fn plain_and_tls_do_not_mix() {
     let secured = Secured::named("localhost");
     let limit = Duration::from_secs(3);
-    let authority = secured.authority.display();
+    let authority = secured.authority.file().display();
     let plain = format!("redis://localhost:{}/0", secured.port);
     let tls = format!("rediss://localhost:{}/0?ca={authority}", secured.server.port());
     for uri in [plain, tls] {

@@ -13,6 +13,7 @@ mod faults;
 mod limits;
 mod opening;
 mod place;
+mod tls;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -67,6 +68,10 @@ const TESTS: &[(&str, Run)] = tests! {
         calls_beyond_the_connections_wait,
         calls_beyond_those_that_may_wait_are_refused,
         only_a_prefix_is_cleared;
+    tls:
+        an_endpoint_with_a_good_certificate_is_used,
+        an_endpoint_that_is_somebody_else_is_not_used,
+        plain_and_tls_do_not_mix;
 };
 
 fn main() -> ExitCode {

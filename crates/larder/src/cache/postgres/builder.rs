@@ -22,7 +22,8 @@ pub struct PostgresCacheBuilder {
 }
 
 /// What an address may say besides the server.
-const PARAMETERS: [&str; 4] = ["schema", "timeout", "connections", "max_value"];
+const PARAMETERS: [&str; 6] =
+    ["schema", "timeout", "connections", "max_value", "sslmode", "ca (with sslmode=verify-full)"];
 
 impl PostgresCacheBuilder {
     /// The schema of an address that names none.
@@ -36,7 +37,7 @@ impl PostgresCacheBuilder {
     pub const VALUE_BYTES_MAX: u64 = 65 << 20;
 
     pub(crate) fn of(mut address: Address) -> Result<Self, AddressError> {
-        let endpoint = Endpoint::of(&address)?;
+        let endpoint = Endpoint::take(&mut address)?;
         let schema = Schema::take(&mut address)?;
         let otherwise = Limits { timeout: Self::TIMEOUT, connections: Self::CONNECTIONS };
         let limits = Limits::take(&mut address, otherwise)?;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::address::{Address, AddressError};
 use crate::driver::authority::{Authority, show};
+use crate::driver::trust::Trust;
 
 /// The members of a cluster that may be asked, and how to introduce oneself there.
 ///
@@ -12,6 +13,8 @@ use crate::driver::authority::{Authority, show};
 pub(crate) struct Endpoint {
     servers: Vec<Server>,
     pub(super) login: Option<Login>,
+    /// What each server has to show over TLS; `None`: nothing, and there is none.
+    pub(super) tls: Option<Trust>,
     /// What the keys of this store begin with.
     prefix: String,
 }
@@ -30,6 +33,9 @@ pub(super) struct Login {
     pub(super) password: String,
 }
 
+/// The schemes that this build can serve.
+const SCHEMES: &[&str] = if cfg!(feature = "etcd-tls") { &["etcd", "etcds"] } else { &["etcd"] };
+
 const PORT: u16 = 2379;
 /// The prefix of an address that names none.
 const PREFIX: &str = "larder";
@@ -37,8 +43,23 @@ const PREFIX: &str = "larder";
 const PREFIX_BYTES_MAX: usize = 128;
 
 impl Endpoint {
-    /// The place of `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/PREFIX]`.
-    pub(crate) fn of(address: &Address) -> Result<Self, AddressError> {
+    /// The place of `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/PREFIX]`, and the parameter `ca` of
+    /// `etcds:`.
+    pub(crate) fn take(address: &mut Address) -> Result<Self, AddressError> {
+        let scheme = address.scheme();
+        if !SCHEMES.contains(&scheme) {
+            let known = SCHEMES.iter().map(|scheme| format!("{scheme}:"));
+            return Err(AddressError::UnknownScheme {
+                scheme: scheme.to_owned(),
+                contract: "place in etcd",
+                known: known.collect::<Vec<_>>().join(", "),
+            });
+        }
+        let tls = (scheme == "etcds").then(|| Trust::take(address));
+        Ok(Self { tls, ..Self::of(address)? })
+    }
+
+    fn of(address: &Address) -> Result<Self, AddressError> {
         // Never with the place in it: it may hold a password.
         let bad = |problem| AddressError::BadPlace { scheme: address.scheme().into(), problem };
         let server = "has to name servers, as in etcd://10.0.0.1:2379,10.0.0.2:2379/larder";
@@ -66,7 +87,16 @@ impl Endpoint {
         let servers = hosts.split(',').map(one).collect::<Result<_, _>>();
         let servers =
             servers.map_err(|flaw: crate::driver::authority::Flaw| bad(flaw.problem(server)))?;
-        Ok(Self { servers, login, prefix: prefix.to_owned() })
+        Ok(Self { servers, login, tls: None, prefix: prefix.to_owned() })
+    }
+
+    /// One of the servers, as an address.
+    pub(super) fn place(&self, server: &Server) -> String {
+        format!("{}://{server}", self.scheme())
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "etcds" } else { "etcd" }
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -93,7 +123,7 @@ impl fmt::Display for Server {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("etcd://")?;
+        write!(f, "{}://", self.scheme())?;
         for (at, server) in self.servers.iter().enumerate() {
             write!(f, "{}{server}", if at == 0 { "" } else { "," })?;
         }
@@ -112,7 +142,7 @@ mod tests {
     use super::*;
 
     fn endpoint(text: &str) -> Result<Endpoint, AddressError> {
-        Endpoint::of(&text.parse::<Address>()?)
+        Endpoint::take(&mut text.parse::<Address>()?)
     }
 
     #[test]
@@ -139,6 +169,8 @@ mod tests {
     #[test]
     fn what_is_no_place_is_refused_without_showing_it() {
         for text in [
+            "memory:",
+            "postgres://me:secret@h",
             "etcd:",
             "etcd:secret",
             "etcd://",

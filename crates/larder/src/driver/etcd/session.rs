@@ -24,8 +24,7 @@ pub(crate) struct Layout {
 
 /// Connects to the member that is number `at`, introduces us, and looks whether it is fit.
 pub(super) async fn open(way: &Way, at: usize) -> Result<Wire, Trouble> {
-    let server = &way.endpoint.servers()[at];
-    let mut wire = Wire::connect(server, at).await?;
+    let mut wire = Wire::connect(&way.endpoint, at).await?;
     if let Some(login) = &way.endpoint.login {
         let request =
             AuthenticateRequest { name: login.user.clone(), password: login.password.clone() };

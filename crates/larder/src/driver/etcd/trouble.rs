@@ -14,6 +14,10 @@ pub(crate) enum Trouble {
     /// There was no connection to send anything on.
     #[error("cannot connect to {place}: {why}")]
     Unreachable { place: String, why: String },
+    /// The server is not who it should be, or that cannot be found out.
+    #[cfg_attr(not(feature = "etcd-tls"), expect(dead_code, reason = "nobody asks for TLS"))]
+    #[error("no TLS with {place}: {why}")]
+    Distrusted { place: String, why: String },
     /// There was no connection within the time limit.
     #[error("no connection to {place} within {limit:?}: it is away, or does not answer")]
     NotConnected { place: String, limit: Duration },
@@ -206,6 +210,7 @@ impl Trouble {
     pub(crate) fn effect(&self) -> Effect {
         match self {
             Self::Unreachable { .. }
+            | Self::Distrusted { .. }
             | Self::NotConnected { .. }
             | Self::Unfit { .. }
             | Self::Foreign { .. }
@@ -223,7 +228,7 @@ impl Trouble {
             | Self::Lost { .. } => Retry::Later,
             Self::Unfit { retry, .. } => *retry,
             Self::Refused { meaning, .. } => meaning.retry,
-            Self::Odd { .. } | Self::Foreign { .. } => Retry::Never,
+            Self::Odd { .. } | Self::Foreign { .. } | Self::Distrusted { .. } => Retry::Never,
         }
     }
 

@@ -15,6 +15,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use larder_core::clock::random_u64;
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -23,7 +24,7 @@ use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
-use super::endpoint::Server;
+use super::endpoint::Endpoint;
 use super::proto;
 use super::proto::watch_request::RequestUnion;
 use super::proto::{WatchCreateRequest, WatchRequest, WatchResponse};
@@ -75,28 +76,28 @@ const WINDOW_BYTES: u32 = 4 << 20;
 
 impl Wire {
     /// Connects to the member that is number `at` of the address.
-    pub(super) async fn connect(server: &Server, at: usize) -> Result<Self, Trouble> {
-        let place = format!("etcd://{server}");
+    pub(super) async fn connect(endpoint: &Endpoint, at: usize) -> Result<Self, Trouble> {
+        let server = &endpoint.servers()[at];
+        let place = endpoint.place(server);
         let unreachable = |error: &dyn fmt::Display| Trouble::unreachable(&place, &error);
         let stream = TcpStream::connect((server.host.as_str(), server.port)).await;
         let stream = stream.map_err(|error| unreachable(&error))?;
         // A request must not wait for the answer to the one before.
         stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
-        let opened = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(SILENCE)
-            .keep_alive_timeout(ANSWER)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await;
-        let (sender, connection) = opened.map_err(|error| unreachable(&error))?;
-        // How it ended is told to those who wait for answers on it.
-        tokio::spawn(connection);
-        let origin = format!("http://{server}").parse();
+        let scheme = if endpoint.tls.is_some() { "https" } else { "http" };
+        let origin = format!("{scheme}://{server}").parse();
         let origin = origin.map_err(|error| unreachable(&error))?;
-        let (sender, number) = (Sender(sender), random_u64());
-        Ok(Self { sender, origin, place, server: at, token: None, number })
+        #[cfg(feature = "etcd-tls")]
+        let opened = match &endpoint.tls {
+            Some(trust) => {
+                greet(super::tls::connect(&place, trust, &server.host, stream).await?).await
+            }
+            None => greet(stream).await,
+        };
+        #[cfg(not(feature = "etcd-tls"))]
+        let opened = greet(stream).await;
+        let sender = Sender(opened.map_err(|error| unreachable(&error))?);
+        Ok(Self { sender, origin, place, server: at, token: None, number: random_u64() })
     }
 
     /// The same connection as a user who was let in.
@@ -182,6 +183,24 @@ impl Wire {
     pub(super) fn has_ended(&self) -> bool {
         self.sender.0.is_closed()
     }
+}
+
+/// Begins to speak HTTP/2.
+async fn greet(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> hyper::Result<SendRequest<Body>> {
+    let opened = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(SILENCE)
+        .keep_alive_timeout(ANSWER)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .handshake(TokioIo::new(stream))
+        .await;
+    let (sender, connection) = opened?;
+    // How it ended is told to those who wait for answers on it.
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 impl fmt::Debug for Wire {

@@ -14,6 +14,9 @@ pub(crate) enum Trouble {
     /// There was no connection to send anything on.
     #[error("cannot connect to {place}: {why}")]
     Unreachable { place: String, why: String },
+    /// The server is not who it should be, or that cannot be found out.
+    #[error("no TLS with {place}: {why}")]
+    Distrusted { place: String, why: String },
     /// There is nothing to sign requests with.
     #[error(
         "no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write KEY:SECRET@ in \
@@ -113,6 +116,7 @@ impl Trouble {
     pub(crate) fn effect(&self) -> Effect {
         match self {
             Self::Unreachable { .. }
+            | Self::Distrusted { .. }
             | Self::NoLogin { .. }
             | Self::Unfit { .. }
             | Self::TooLarge { .. }
@@ -136,7 +140,8 @@ impl Trouble {
             Self::Refused { status, code, .. } => {
                 meaning(*status, code.as_deref()).map_or(Retry::Never, |meaning| meaning.retry)
             }
-            Self::Unfit { .. }
+            Self::Distrusted { .. }
+            | Self::Unfit { .. }
             | Self::TooLarge { .. }
             | Self::Damaged { .. }
             | Self::Odd { .. } => Retry::Never,
@@ -255,13 +260,14 @@ mod tests {
             (Trouble::Unreachable { place: place.clone(), why: why.clone() }, Effect::NotApplied),
             (Trouble::NoLogin { place: place.clone() }, Effect::NotApplied),
             (Trouble::Late { place: place.clone(), limit }, Effect::Unknown),
-            (Trouble::Lost { place: place.clone(), why }, Effect::Unknown),
+            (Trouble::Lost { place: place.clone(), why: why.clone() }, Effect::Unknown),
             (Trouble::Overtaken, Effect::Unknown),
         ];
         for (trouble, effect) in table {
             assert_eq!((trouble.effect(), trouble.retry()), (effect, Retry::Later), "{trouble}");
         }
         let table = [
+            (Trouble::Distrusted { place: place.clone(), why }, Effect::NotApplied),
             (Trouble::Unfit { place, what: "odd".into() }, Effect::NotApplied),
             (Trouble::TooLarge { bytes: 2, bytes_max: 1 }, Effect::NotApplied),
             (Trouble::Damaged { what: "checksum" }, Effect::NotApplied),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::{ClientOptions, Extensions};
+use tokio_rustls::rustls;
 
 use super::Endpoint;
 use super::trouble::Trouble;
@@ -115,12 +117,31 @@ impl Wire {
         let place = self.place.clone();
         let why = innermost(error);
         // Its own kinds do not do: that of a request that was not sent is also that of one without an answer.
-        if below.is_some_and(reqwest::Error::is_connect) {
-            Trouble::Unreachable { place, why }
-        } else {
+        if !below.is_some_and(reqwest::Error::is_connect) {
             Trouble::Lost { place, why }
+        } else if is_about_trust(error) {
+            Trouble::Distrusted { place, why }
+        } else {
+            Trouble::Unreachable { place, why }
         }
     }
+}
+
+/// Whether what the other end said or showed was wrong, and not only the connection.
+fn is_about_trust(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // It tells the cause of what it carries, and not what it carries.
+        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = match carried {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// The words of the cause: those above it quote the address, which has the key.

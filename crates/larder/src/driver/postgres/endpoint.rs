@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::address::{Address, AddressError};
 use crate::driver::authority::{Authority, show};
+use crate::driver::trust::Trust;
 
 /// A database of a PostgreSQL server, and how to introduce oneself there.
 ///
@@ -15,13 +16,20 @@ pub(crate) struct Endpoint {
     pub(super) database: String,
     pub(super) user: String,
     pub(super) password: Option<String>,
+    /// What the server has to show over TLS; `None`: nothing, and there is none.
+    pub(super) tls: Option<Trust>,
 }
 
 const PORT: u16 = 5432;
 
 impl Endpoint {
-    /// The place of `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`.
-    pub(crate) fn of(address: &Address) -> Result<Self, AddressError> {
+    /// The place of `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, and the parameters `sslmode` and `ca`.
+    pub(crate) fn take(address: &mut Address) -> Result<Self, AddressError> {
+        let tls = protection(address)?;
+        Ok(Self { tls, ..Self::of(address)? })
+    }
+
+    fn of(address: &Address) -> Result<Self, AddressError> {
         // Never with the place in it: it may hold a password.
         let bad = |problem| AddressError::BadPlace { scheme: address.scheme().into(), problem };
         let server = "has to name a server, as in postgres://user@127.0.0.1:5432/database";
@@ -34,8 +42,41 @@ impl Endpoint {
         }
         // As everybody else does.
         let database = if database.is_empty() { user.clone() } else { database.to_owned() };
-        Ok(Self { host, port: port.unwrap_or(PORT), database, user, password })
+        Ok(Self { host, port: port.unwrap_or(PORT), database, user, password, tls: None })
     }
+}
+
+/// Takes `sslmode`, in the words of PostgreSQL's own clients, and `ca` out of an address.
+///
+/// None of the words stands for less than it promises there. `require` says nothing about who the server is, and
+/// is held as `verify-full`: protection from listeners alone ends where somebody answers in the server's place. Words
+/// that ask for less than that, or only if the other end likes, are refused.
+fn protection(address: &mut Address) -> Result<Option<Trust>, AddressError> {
+    let Some(word) = address.take("sslmode") else {
+        return match address.take("ca") {
+            None => Ok(None),
+            Some(value) => {
+                let expected = "of use without sslmode=verify-full";
+                Err(AddressError::BadValue { name: "ca".into(), value, expected })
+            }
+        };
+    };
+    let expected = match word.as_str() {
+        "disable" => return Ok(None),
+        "require" | "verify-full" if cfg!(feature = "postgres-tls") => {
+            return Ok(Some(Trust::take(address)));
+        }
+        "require" | "verify-full" => "possible in this build: it lacks the feature postgres-tls",
+        "verify-ca" => {
+            "enough: any server that the authority knows would do. Write verify-full, with the host \
+             that the certificate names"
+        }
+        "allow" | "prefer" => {
+            "safe: whoever is in between says that there is no TLS. Write verify-full or disable"
+        }
+        _ => "one of disable, require and verify-full",
+    };
+    Err(AddressError::BadValue { name: "sslmode".into(), value: word, expected })
 }
 
 impl fmt::Display for Endpoint {
@@ -57,7 +98,7 @@ mod tests {
     use super::*;
 
     fn endpoint(text: &str) -> Result<Endpoint, AddressError> {
-        Endpoint::of(&text.parse::<Address>()?)
+        Endpoint::take(&mut text.parse::<Address>()?)
     }
 
     #[test]
@@ -97,6 +138,50 @@ mod tests {
         ] {
             let error = endpoint(text).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_words_that_keep_their_promise_are_taken() {
+        let tls = |parameters: &str| {
+            let taken = endpoint(&format!("postgres://me@h?{parameters}"));
+            taken.map(|endpoint| endpoint.tls).map_err(|error| error.to_string())
+        };
+        assert_eq!(tls("schema=x"), Ok(None));
+        assert_eq!(tls("sslmode=disable"), Ok(None));
+        for (word, told) in [
+            ("prefer", "not safe"),
+            ("allow", "not safe"),
+            ("verify-ca", "verify-full"),
+            ("VERIFY-FULL", "one of disable, require and verify-full"),
+            ("", "one of disable, require and verify-full"),
+        ] {
+            let error = tls(&format!("sslmode={word}")).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        // Who names authorities believes that they are asked.
+        assert!(tls("ca=/ca.pem").unwrap_err().contains("sslmode=verify-full"));
+    }
+
+    #[test]
+    #[cfg(feature = "postgres-tls")]
+    fn authorities_are_those_of_the_machine_or_of_a_file() {
+        let tls =
+            |parameters: &str| endpoint(&format!("postgres://me@h?{parameters}")).unwrap().tls;
+        for word in ["require", "verify-full"] {
+            let machine = Trust { authorities: None };
+            assert_eq!(tls(&format!("sslmode={word}")), Some(machine));
+            let file = Trust { authorities: Some("/ca.pem".into()) };
+            assert_eq!(tls(&format!("sslmode={word}&ca=/ca.pem")), Some(file));
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "postgres-tls"))]
+    fn a_build_without_tls_says_so() {
+        for word in ["require", "verify-full"] {
+            let error = endpoint(&format!("postgres://me@h?sslmode={word}")).unwrap_err();
+            assert!(error.to_string().contains("postgres-tls"), "{error}");
         }
     }
 }

@@ -6,10 +6,21 @@ use std::future::poll_fn;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage, Statement};
+use tokio_postgres::config::SslMode;
+#[cfg(feature = "postgres-tls")]
+use tokio_postgres::config::SslNegotiation;
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, NoTls, SimpleQueryMessage, Statement,
+};
 
+#[cfg(feature = "postgres-tls")]
+use super::tls;
+use super::warning::Warning;
 use super::{Endpoint, Retry, Trouble, Way};
+#[cfg(feature = "postgres-tls")]
+use crate::driver::trust::Trust;
 
 /// A connection to a server that was found fit.
 pub(super) struct Wire {
@@ -18,6 +29,7 @@ pub(super) struct Wire {
     driver: tokio::task::AbortHandle,
     /// What was prepared on it, by its text.
     statements: Mutex<HashMap<String, Statement>>,
+    warning: Warning,
 }
 
 /// The oldest release that is used: its planner, its waits and its messages are what the tests know.
@@ -39,7 +51,7 @@ impl Wire {
     /// Connects and introduces us; `heard` gets what the server says unasked, until it answers `false`.
     pub(super) async fn connect_with(
         endpoint: &Endpoint,
-        mut heard: impl FnMut(AsyncMessage) -> bool + Send + 'static,
+        heard: impl FnMut(AsyncMessage) -> bool + Send + 'static,
     ) -> Result<Self, Trouble> {
         let unreachable = |error| Trouble::unreachable(endpoint, &error);
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await;
@@ -50,19 +62,59 @@ impl Wire {
         config.user(&endpoint.user).dbname(&endpoint.database).application_name("larder");
         // Without one, whoever wants one says in its own words that it is wrong.
         config.password(endpoint.password.as_deref().unwrap_or_default());
+        #[cfg(feature = "postgres-tls")]
+        if let Some(trust) = &endpoint.tls {
+            return Self::secured(endpoint, trust, stream, config, heard).await;
+        }
+        config.ssl_mode(SslMode::Disable);
         let connected = config.connect_raw(stream, NoTls).await;
-        let (client, mut connection) =
+        let (client, connection) =
             connected.map_err(|error| Trouble::of(endpoint, &error, false))?;
+        Ok(Self::driven(client, connection, heard))
+    }
+
+    /// Goes on over TLS before anything is said about us.
+    #[cfg(feature = "postgres-tls")]
+    async fn secured(
+        endpoint: &Endpoint,
+        trust: &Trust,
+        mut stream: TcpStream,
+        mut config: Config,
+        heard: impl FnMut(AsyncMessage) -> bool + Send + 'static,
+    ) -> Result<Self, Trouble> {
+        let handshake = tls::ask(endpoint, trust, &mut stream).await?;
+        // It was asked for already.
+        config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+        let connected = config.connect_raw(stream, handshake).await;
+        let (client, connection) = connected.map_err(|error| {
+            tls::judge(endpoint, &error).unwrap_or_else(|| Trouble::of(endpoint, &error, false))
+        })?;
+        Ok(Self::driven(client, connection, heard))
+    }
+
+    /// The connection, with a task that moves its bytes.
+    fn driven<T>(
+        client: Client,
+        mut connection: Connection<TcpStream, T>,
+        mut heard: impl FnMut(AsyncMessage) -> bool + Send + 'static,
+    ) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let warning = Warning::default();
+        let warned = warning.clone();
         let driver = tokio::spawn(async move {
             let mut said = async || poll_fn(|context| connection.poll_message(context)).await;
             // How it ended is told to those who wait for answers on it.
             while let Some(Ok(message)) = said().await {
+                // Before the rest of the answer that it stands in front of goes on to its caller.
+                warned.hear(&message);
                 if !heard(message) {
                     return;
                 }
             }
         });
-        Ok(Self { client, driver: driver.abort_handle(), statements: Mutex::default() })
+        Self { client, driver: driver.abort_handle(), statements: Mutex::default(), warning }
     }
 
     /// Looks whether this is a server that may be trusted with what is to be kept.
@@ -99,6 +151,11 @@ impl Wire {
 
     pub(super) const fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// What the server warns of on this connection.
+    pub(super) const fn warning(&self) -> &Warning {
+        &self.warning
     }
 
     pub(super) fn has_ended(&self) -> bool {

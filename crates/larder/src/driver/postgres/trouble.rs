@@ -14,6 +14,10 @@ pub(crate) enum Trouble {
     /// There was no connection to send anything on.
     #[error("cannot connect to {place}: {why}")]
     Unreachable { place: String, why: String },
+    /// The server is not who it should be, or that cannot be found out.
+    #[cfg_attr(not(feature = "postgres-tls"), expect(dead_code, reason = "nobody asks for TLS"))]
+    #[error("no TLS with {place}: {why}")]
+    Distrusted { place: String, why: String },
     /// There was no connection within the time limit of the call.
     #[error("no connection to {place} within {limit:?}: it is away, or all connections are in use")]
     NotConnected { place: String, limit: Duration },
@@ -32,6 +36,9 @@ pub(crate) enum Trouble {
     /// The server answered with an error; `sent` is whether that was to the statement itself.
     #[error("postgres answers {code}: {words}")]
     Refused { code: String, words: String, sent: bool },
+    /// The server carried it out, and may not have done so as it should.
+    #[error("{place} committed it, but {why}")]
+    Doubtful { place: String, why: &'static str },
     /// The server answered with something else than promised.
     #[error("postgres answers what makes no sense here: {what}")]
     Odd { what: &'static str },
@@ -122,6 +129,7 @@ impl Trouble {
     pub(crate) fn effect(&self) -> Effect {
         match self {
             Self::Unreachable { .. }
+            | Self::Distrusted { .. }
             | Self::NotConnected { .. }
             | Self::Unfit { .. }
             | Self::Foreign { .. }
@@ -129,7 +137,9 @@ impl Trouble {
             Self::Refused { code, sent: true, .. } => {
                 meaning(code).map_or(Effect::Unknown, |meaning| meaning.effect)
             }
-            Self::Late { .. } | Self::Lost { .. } | Self::Odd { .. } => Effect::Unknown,
+            Self::Late { .. } | Self::Lost { .. } | Self::Doubtful { .. } | Self::Odd { .. } => {
+                Effect::Unknown
+            }
         }
     }
 
@@ -138,12 +148,13 @@ impl Trouble {
             Self::Unreachable { .. }
             | Self::NotConnected { .. }
             | Self::Late { .. }
-            | Self::Lost { .. } => Retry::Later,
+            | Self::Lost { .. }
+            | Self::Doubtful { .. } => Retry::Later,
             Self::Unfit { retry, .. } => *retry,
             Self::Refused { code, .. } => {
                 meaning(code).map_or(Retry::Never, |meaning| meaning.retry)
             }
-            Self::Odd { .. } | Self::Foreign { .. } => Retry::Never,
+            Self::Odd { .. } | Self::Foreign { .. } | Self::Distrusted { .. } => Retry::Never,
         }
     }
 
@@ -249,13 +260,18 @@ mod tests {
             (Trouble::NotConnected { place: place.clone(), limit }, Effect::NotApplied),
             (Trouble::Late { place: place.clone(), limit }, Effect::Unknown),
             (Trouble::Lost { place: place.clone(), why: why.clone() }, Effect::Unknown),
+            (Trouble::Doubtful { place: place.clone(), why: "it warned" }, Effect::Unknown),
         ];
         for (trouble, effect) in table {
             assert_eq!((trouble.effect(), trouble.retry()), (effect, Retry::Later), "{trouble}");
         }
         let odd = Trouble::Odd { what: "a row too many" };
         assert_eq!((odd.effect(), odd.retry()), (Effect::Unknown, Retry::Never));
-        let foreign = Trouble::Foreign { place, what: why };
-        assert_eq!((foreign.effect(), foreign.retry()), (Effect::NotApplied, Retry::Never));
+        let foreign = Trouble::Foreign { place: place.clone(), what: why.clone() };
+        let distrusted = Trouble::Distrusted { place, why };
+        for trouble in [foreign, distrusted] {
+            let known = (trouble.effect(), trouble.retry());
+            assert_eq!(known, (Effect::NotApplied, Retry::Never), "{trouble}");
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Which server, and as whom.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use crate::address::{Address, AddressError};
 use crate::driver::authority::{Authority, number, show};
+use crate::driver::trust::Trust;
 
 /// A database of a Redis server, and how to introduce oneself there.
 ///
@@ -17,13 +17,6 @@ pub(crate) struct Endpoint {
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
     pub(super) tls: Option<Trust>,
-}
-
-/// Whom to believe that a server is the one it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Trust {
-    /// A file with the certificates of authorities; `None`: those of this machine.
-    pub(super) authorities: Option<PathBuf>,
 }
 
 /// The schemes that this build can serve.
@@ -45,9 +38,7 @@ impl Endpoint {
                 known: known.collect::<Vec<_>>().join(", "),
             });
         }
-        let is_tls = scheme == "rediss";
-        let authorities = if is_tls { address.take("ca").map(PathBuf::from) } else { None };
-        let tls = is_tls.then_some(Trust { authorities });
+        let tls = (scheme == "rediss").then(|| Trust::take(address));
         Ok(Self { tls, ..Self::of(address)? })
     }
 

@@ -1,37 +1,22 @@
-//! TLS: a server has to show who it is.
-
-use std::io;
-use std::sync::Arc;
+//! Redis over TLS.
 
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::endpoint::{Endpoint, Trust};
+use super::endpoint::Endpoint;
 use super::trouble::Trouble;
-use crate::driver::tls::settings;
+use crate::driver::tls::{self, NoTls};
+use crate::driver::trust::Trust;
 
-/// Goes on over TLS on `stream`, if the certificate is for the host and from somebody trusted.
+/// Goes on over TLS on `stream`.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     trust: &Trust,
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, Trouble> {
-    let distrusted = |why| Trouble::Distrusted { place: endpoint.to_string(), why };
-    let name = ServerName::try_from(endpoint.host.clone());
-    let name = name.map_err(|error| distrusted(error.to_string()))?;
-    let authorities = trust.authorities.clone();
-    // Files are read anew for each connection, because authorities are renewed.
-    let read = tokio::task::spawn_blocking(move || settings(authorities.as_deref())).await;
-    let settings = read.unwrap_or_else(|panicked| Err(panicked.to_string())).map_err(distrusted)?;
-    let secured = TlsConnector::from(Arc::new(settings)).connect(name, stream).await;
-    secured.map_err(|error| {
-        // What the other end said or showed was wrong; otherwise the connection was.
-        if error.kind() == io::ErrorKind::InvalidData {
-            distrusted(error.to_string())
-        } else {
-            Trouble::unreachable(endpoint, &error)
-        }
+    let secured = tls::connect(trust, &endpoint.host, &[], stream).await;
+    secured.map_err(|why| match why {
+        NoTls::Distrusted(why) => Trouble::Distrusted { place: endpoint.to_string(), why },
+        NoTls::Broken(error) => Trouble::unreachable(endpoint, &error),
     })
 }

@@ -116,6 +116,9 @@ fn troubles_of_the_connection_tell_sent_from_not_sent() {
     }
     let odd = Trouble::Odd { what: "an answer too many" };
     assert_eq!((odd.effect(), odd.retry()), (Unknown, Never));
-    let foreign = Trouble::Foreign { place, what: why };
-    assert_eq!((foreign.effect(), foreign.retry()), (NotApplied, Never));
+    let foreign = Trouble::Foreign { place: place.clone(), what: why.clone() };
+    let distrusted = Trouble::Distrusted { place, why };
+    for trouble in [foreign, distrusted] {
+        assert_eq!((trouble.effect(), trouble.retry()), (NotApplied, Never), "{trouble}");
+    }
 }
