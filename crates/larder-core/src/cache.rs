@@ -89,7 +89,11 @@ impl<T> CacheValue<T> {
 }
 
 /// Where in its life a value is.
+///
+/// A whole word: a hit with its age is moved several times, and processors are slow to read a word of
+/// which a part was just written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
 #[allow(clippy::exhaustive_enums, reason = "the three ages of a value; callers match them all")]
 pub enum Age {
     /// Serve it.
@@ -162,7 +166,10 @@ impl Conditions {
 }
 
 /// A hit: a value that is not expired, and where it came from.
+///
+/// In this order in memory, so that a value that moves into one stays aligned as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 #[allow(clippy::exhaustive_structs, reason = "plain data that callers build and take apart")]
 pub struct Found<V> {
     /// The value.
@@ -178,38 +185,42 @@ impl<V> Found<V> {
     }
 }
 
-/// The way from a tier down to the leaf that answered: which of its two layers, and so on.
+/// The way from a tier down to the leaf that answered: which of two layers, and so on.
 ///
 /// Two words that cost nothing to carry; [`Tier::describe`] turns them into labels. Nesting
 /// deeper than 32 tiers keeps the first 32 steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
+    /// A bit for each step from the lowest on, set for second layers.
     steps: u32,
-    depth: u8,
+    spare: Spare,
+}
+
+/// Says nothing. The values that it cannot have are where enums around a [`Found`] keep which variant
+/// they are: so [`Now`] is as long as the hit inside, and moving one is moving the other. As wide as
+/// the rest of its word, which processors are slow to read when it was written in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+enum Spare {
+    Nothing,
 }
 
 impl Source {
-    /// The tier itself.
-    pub const HERE: Self = Self { steps: 0, depth: 0 };
+    /// The tier itself; of a tier that has layers inside the first one, and of that one likewise.
+    pub const HERE: Self = Self { steps: 0, spare: Spare::Nothing };
 
     /// The same leaf, seen from a tier that holds the asked tier as its first (`false`) or second
     /// (`true`) layer.
     #[must_use]
     pub const fn below(self, second: bool) -> Self {
-        if self.depth >= 32 {
-            return self;
-        }
-        Self { steps: self.steps << 1 | second as u32, depth: self.depth + 1 }
+        Self { steps: self.steps << 1 | second as u32, ..self }
     }
 
-    /// The first step, and the rest of the way as the tier below sees it; `None` at the leaf.
+    /// The first step of a tier that has layers inside, and the rest of the way as that layer sees it.
     ///
     /// `false` is the first layer, `true` the second.
-    pub const fn step(self) -> Option<(bool, Self)> {
-        if self.depth == 0 {
-            return None;
-        }
-        Some((self.steps & 1 == 1, Self { steps: self.steps >> 1, depth: self.depth - 1 }))
+    pub const fn step(self) -> (bool, Self) {
+        (self.steps & 1 == 1, Self { steps: self.steps >> 1, ..self })
     }
 }
 

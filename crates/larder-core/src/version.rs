@@ -1,6 +1,7 @@
 //! Versions: which of two writes is the newer one, agreed without a server.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use crate::clock::{SharedClock, random_u64};
 /// Where a write stands in the order of all writes.
 ///
 /// A hybrid logical clock reading (48 bits of milliseconds, 16 bits of counter) and the random
-/// origin that took it. Ordered by reading, then by origin, so two origins never tie.
+/// origin that took it. Ordered by reading, then by origin, so two origins never tie. Two words, also
+/// as an option.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    reading: u64,
+    /// The reading and one more, so that zero is free for `None`.
+    reading: NonZeroU64,
     origin: u64,
 }
 
@@ -20,14 +23,15 @@ impl Version {
     /// The number of bytes of [`Version::to_bytes`].
     pub const LEN: usize = 16;
 
-    /// A version from its parts, for decoding and for tests.
+    /// A version from its parts, for decoding and for tests. The highest reading is `u64::MAX - 1`,
+    /// in the year 10889; a higher one becomes that.
     pub const fn from_parts(reading: u64, origin: u64) -> Self {
-        Self { reading, origin }
+        Self { reading: NonZeroU64::MIN.saturating_add(reading), origin }
     }
 
     /// The hybrid reading: milliseconds since the epoch in the upper 48 bits, a counter below.
     pub const fn reading(self) -> u64 {
-        self.reading
+        self.reading.get() - 1
     }
 
     /// The process that took the reading.
@@ -38,17 +42,17 @@ impl Version {
     /// Sixteen bytes that sort as versions do.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        bytes[..8].copy_from_slice(&self.reading.to_be_bytes());
+        bytes[..8].copy_from_slice(&self.reading().to_be_bytes());
         bytes[8..].copy_from_slice(&self.origin.to_be_bytes());
         bytes
     }
 
-    /// The version that [`Version::to_bytes`] wrote.
-    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+    /// The version that [`Version::to_bytes`] wrote; `None` for bytes that it never writes.
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Option<Self> {
         let both = u128::from_be_bytes(bytes);
         let [reading, origin] = [both >> 64, both & u128::from(u64::MAX)]
             .map(|half| u64::try_from(half).unwrap_or(u64::MAX));
-        Self { reading, origin }
+        (reading < u64::MAX).then(|| Self::from_parts(reading, origin))
     }
 }
 
@@ -61,7 +65,8 @@ impl fmt::Debug for Version {
 impl fmt::Display for Version {
     /// `milliseconds.counter@origin`, in hexadecimal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}.{:x}@{:016x}", self.reading >> 16, self.reading & 0xFFFF, self.origin)
+        let reading = self.reading();
+        write!(f, "{:x}.{:x}@{:016x}", reading >> 16, reading & 0xFFFF, self.origin)
     }
 }
 
@@ -102,7 +107,7 @@ impl HybridClock {
         let (success, failure) = (Ordering::SeqCst, Ordering::SeqCst);
         let last = self.last.fetch_update(success, failure, |last| Some(after(last)));
         let last = last.unwrap_or_else(|last| last);
-        Version { reading: after(last), origin: self.origin }
+        Version::from_parts(after(last), self.origin)
     }
 
     /// Merges a version seen in a record or message, so that later versions exceed it.
@@ -111,17 +116,17 @@ impl HybridClock {
     /// machine with a broken clock must not push everybody else's clock ahead. One that is exceeded
     /// already costs no look at the clock.
     pub fn observe(&self, seen: Version) -> bool {
-        seen.reading <= self.last.load(Ordering::SeqCst) || self.merge(seen)
+        seen.reading() <= self.last.load(Ordering::SeqCst) || self.merge(seen)
     }
 
     #[cold]
     fn merge(&self, seen: Version) -> bool {
         let limit = self.clock.now().saturating_add(self.max_lead).as_millis() << 16 | 0xFFFF;
-        if seen.reading > limit {
+        if seen.reading() > limit {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        self.last.fetch_max(seen.reading, Ordering::SeqCst);
+        self.last.fetch_max(seen.reading(), Ordering::SeqCst);
         true
     }
 
@@ -184,7 +189,17 @@ mod tests {
     fn bytes_round_trip_and_sort_as_versions() {
         let low = Version::from_parts(1, u64::MAX);
         let high = Version::from_parts(2, 0);
-        assert_eq!(Version::from_bytes(low.to_bytes()), low);
+        let last = Version::from_parts(u64::MAX - 1, u64::MAX);
+        for version in [Version::from_parts(0, 0), low, high, last] {
+            assert_eq!(Version::from_bytes(version.to_bytes()), Some(version));
+        }
         assert!(low.to_bytes() < high.to_bytes() && low < high);
+    }
+
+    #[test]
+    fn a_reading_that_no_clock_gives_is_none_and_an_option_takes_no_more() {
+        assert_eq!(Version::from_bytes([0xFF; Version::LEN]), None);
+        assert_eq!(Version::from_parts(u64::MAX, 3), Version::from_parts(u64::MAX - 1, 3));
+        assert_eq!(size_of::<Option<Version>>(), Version::LEN);
     }
 }

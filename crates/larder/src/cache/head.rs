@@ -46,7 +46,7 @@ pub(super) fn parse(entry: &[u8]) -> Option<CacheValue<()>> {
     let time = |at: usize| Timestamp::from_nanos(u64::from_be_bytes(field(head, at)));
     let has = |flag: u8| flags & flag != 0;
     let (expire, stale) = (has(HAS_EXPIRE).then(|| time(6)), has(HAS_STALE).then(|| time(14)));
-    let version = has(HAS_VERSION).then(|| Version::from_bytes(field(head, 22)));
+    let version = if has(HAS_VERSION) { Some(Version::from_bytes(field(head, 22))?) } else { None };
     Some(CacheValue { data: (), expire, stale, version })
 }
 
@@ -86,5 +86,9 @@ mod tests {
             other[at] = byte;
             assert_eq!(parse(&other), None, "byte {at}");
         }
+        let versioned = CacheValue::new(()).with_version(Version::from_parts(7, 9));
+        let mut other = head(&versioned).to_vec();
+        other[22..30].fill(0xFF);
+        assert_eq!(parse(&other), None, "a reading that no clock gives");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::BuildHasher as _;
+use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use larder_core::{
@@ -170,12 +171,12 @@ impl<V: Clone + Send + Sync + 'static> MemoryCache<V> {
     )]
     #[inline(always)]
     fn find(&self, key: KeyRef<'_>) -> Option<Found<V>> {
-        let stored = self.entries.get(key.as_str())?;
-        if self.is_over(&stored.value) {
+        let stored = self.entries.get(key.as_str());
+        if stored.as_ref().is_some_and(|stored| self.is_over(&stored.value)) {
             self.drop_expired(key);
             return None;
         }
-        Some(Found::here(stored.value))
+        stored.map(|stored| Found::here(stored.value))
     }
 
     #[inline]
@@ -205,9 +206,9 @@ impl<V: Clone + Send + Sync + 'static> MemoryCache<V> {
     ) -> Result<WriteStatus, CacheError> {
         let over = value.age(&*self.clock) == Age::Expired;
         let weight = self.entry_weight(&key, &value.data);
-        if !over && weight > self.bytes_max {
+        if !over && weight.get() > self.bytes_max {
             self.too_large.increment(1);
-            return Err(CacheError::TooLarge { bytes: weight, bytes_max: self.bytes_max });
+            return Err(CacheError::TooLarge { bytes: weight.get(), bytes_max: self.bytes_max });
         }
         let _turn = self.turn(key.as_ref());
         if condition != Condition::Always
@@ -232,9 +233,10 @@ impl<V: Clone + Send + Sync + 'static> MemoryCache<V> {
         }
     }
 
-    fn entry_weight(&self, key: &Key, data: &V) -> u64 {
+    fn entry_weight(&self, key: &Key, data: &V) -> NonZeroU64 {
         let own = key.as_str().len() + size_of::<Stored<V>>() + ENTRY_OVERHEAD;
-        u64::try_from(own).unwrap_or(u64::MAX).saturating_add((self.weigh)(data))
+        let own = u64::try_from(own).unwrap_or(u64::MAX).saturating_add((self.weigh)(data));
+        NonZeroU64::new(own).unwrap_or(NonZeroU64::MIN)
     }
 
     fn turn(&self, key: KeyRef<'_>) -> MutexGuard<'_, ()> {
@@ -363,7 +365,8 @@ fn options(capacity: u64) -> quick_cache::Options {
 /// A value with its weight, which is asked once: `quick_cache` needs it to stay the same.
 struct Stored<V> {
     value: CacheValue<V>,
-    weight: u64,
+    /// Never zero, so that what `quick_cache` answers is no longer than this.
+    weight: NonZeroU64,
 }
 
 impl<V: Clone> Clone for Stored<V> {
@@ -377,7 +380,7 @@ struct ByStoredWeight;
 
 impl<V> Weighter<Key, Stored<V>> for ByStoredWeight {
     fn weight(&self, _: &Key, stored: &Stored<V>) -> u64 {
-        stored.weight
+        stored.weight.get()
     }
 }
 

@@ -233,7 +233,7 @@ impl Inner {
 /// The value of a row that was read; `None` when it is no such row.
 fn value(row: &Row) -> Option<CacheValue<Bytes>> {
     let version = match row.try_get::<_, Option<&[u8]>>(2).ok()? {
-        Some(bytes) => Some(Version::from_bytes(bytes.try_into().ok()?)),
+        Some(bytes) => Some(Version::from_bytes(bytes.try_into().ok()?)?),
         None => None,
     };
     let time = |at: usize| {

@@ -93,7 +93,7 @@ impl Change {
             return None;
         }
         let name = rest.split_to(len);
-        let (version, name) = (Version::from_bytes(version), std::str::from_utf8(&name).ok()?);
+        let (version, name) = (Version::from_bytes(version)?, std::str::from_utf8(&name).ok()?);
         match kind {
             1 => Some(Self::Put(Key::new(name).ok()?, version)),
             2 => Some(Self::Remove(Key::new(name).ok()?, version)),

@@ -109,6 +109,11 @@ pub(super) fn parse(record: &Bytes) -> Result<Record, Unreadable> {
     }
     let has = |flag: u8| flags & flag != 0;
     let time = |at: usize| Timestamp::from_nanos(u64::from_le_bytes(field(header, at)));
+    let version = if has(HAS_VERSION) {
+        Some(Version::from_bytes(field(header, 40)).ok_or(Unreadable::Foreign)?)
+    } else {
+        None
+    };
     let (key, payload) = if has(HAS_KEY) { split_key(record)? } else { (None, HEADER_LEN) };
     Ok(Record {
         form: Form {
@@ -120,7 +125,7 @@ pub(super) fn parse(record: &Bytes) -> Result<Record, Unreadable> {
             data: record.slice(payload..),
             expire: has(HAS_EXPIRE).then(|| time(24)),
             stale: has(HAS_STALE).then(|| time(32)),
-            version: has(HAS_VERSION).then(|| Version::from_bytes(field(header, 40))),
+            version,
         },
         key,
     })

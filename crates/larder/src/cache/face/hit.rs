@@ -29,10 +29,8 @@ pub struct Hit<V> {
 impl<V> Hit<V> {
     /// The layer that gave it, the first one where there is only one; `None`: it was loaded.
     pub fn layer(&self) -> Option<CompositionLayer> {
-        Some(match self.source?.step() {
-            Some((true, _)) => CompositionLayer::L2,
-            _ => CompositionLayer::L1,
-        })
+        let (second, _) = self.source?.step();
+        Some(if second { CompositionLayer::L2 } else { CompositionLayer::L1 })
     }
 
     /// What is left of its life at `now`.

@@ -198,8 +198,9 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn get(&self, key: KeyRef<'_>) -> Result<Option<Hit<V>>, CacheError> {
-        if let Some(hit) = self.get_now(key) {
-            return Ok(Some(hit));
+        let at_hand = self.get_now(key);
+        if at_hand.is_some() {
+            return Ok(at_hand);
         }
         Ok(self.find_counted(key).await?.and_then(Entry::into_hit))
     }
@@ -227,11 +228,15 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     )]
     #[inline(always)]
     pub fn get_now(&self, key: KeyRef<'_>) -> Option<Hit<V>> {
-        match self.read_now(key) {
-            // The note that there is no value is counted by the one who asks further.
-            Now::Hit(found) if found.value.data.data.is_some() => self.hit(found),
-            _ => None,
-        }
+        let now = self.read_now(key);
+        // All that may call something else looks at the value where it is; then it moves once.
+        let age = self.judge(&now)?;
+        let Now::Hit(Found { value: CacheValue { data, expire, stale, version }, source }) = now
+        else {
+            return None;
+        };
+        let Tagged { data, tags } = data;
+        Some(Hit { value: data?, age, expire, stale, version, tags, source: Some(source) })
     }
 
     /// As [`Cache::get`], and tells a key that is known to have no value from one about which
@@ -360,22 +365,18 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         Some(entry)
     }
 
-    /// A hit of a tier as what the caller gets, counted; `None` when it is invalid.
-    #[expect(
-        clippy::inline_always,
-        reason = "each call that stays copies the whole value once more"
-    )]
-    #[inline(always)]
-    fn hit(&self, found: Found<Tagged<V>>) -> Option<Hit<V>> {
-        let CacheValue { expire, stale, version, .. } = found.value;
-        if self.0.covers(version, &found.value.data.tags) {
+    /// The age of a value that a tier has at hand, counted; `None` when there is none, or it is invalid.
+    /// The note that there is no value is counted by the one who asks further.
+    #[inline]
+    fn judge(&self, now: &Now<Tagged<V>>) -> Option<Age> {
+        let Now::Hit(Found { value, source }) = now else { return None };
+        let Tagged { data, tags } = &value.data;
+        if data.is_none() || self.0.covers(value.version, tags) {
             return None;
         }
-        let (age, source) = (self.0.age(stale), found.source);
-        let Tagged { data, tags } = found.value.data;
-        let value = data?;
-        self.0.tally.hit(source, age, |source| self.describe(source));
-        Some(Hit { value, age, expire, stale, version, tags, source: Some(source) })
+        let age = self.0.age(value.stale);
+        self.0.tally.hit(*source, age, |source| self.describe(source));
+        Some(age)
     }
 
     async fn find_counted(&self, key: KeyRef<'_>) -> Result<Option<Entry<V>>, CacheError> {

@@ -220,6 +220,15 @@ impl<L1, L2, R, W> Tiered<L1, L2, R, W> {
         }
     }
 
+    /// A hit of L1 that comes from a second layer inside of it.
+    #[cold]
+    fn above<V>(&self, now: Now<V>) -> Now<V> {
+        match now {
+            Now::Hit(found) => Now::Hit(self.l1.above(found)),
+            other => other,
+        }
+    }
+
     /// Whether a hit of L1 is the answer, without a look at L2.
     fn l1_decides<V>(&self, value: &CacheValue<V>) -> bool
     where
@@ -362,13 +371,12 @@ where
         if self.l1.debts.owes(key) {
             return Now::Ask;
         }
-        let mut now = self.l1.tier.read_now(key);
-        match &mut now {
-            Now::Hit(found) if self.l1_decides(&found.value) => {
-                found.source = found.source.below(false);
-                now
-            }
-            _ => Now::Ask,
+        let now = self.l1.tier.read_now(key);
+        match &now {
+            Now::Hit(found) if !self.l1_decides(&found.value) => Now::Ask,
+            Now::Hit(found) if found.source != Source::HERE => self.above(now),
+            Now::Hit(_) => now,
+            Now::Miss | Now::Ask => Now::Ask,
         }
     }
 
@@ -484,9 +492,8 @@ where
 
     fn describe(&self, source: Source) -> String {
         let below = match source.step() {
-            None => return self.observer.name().to_owned(),
-            Some((false, rest)) => self.l1.tier.describe(rest),
-            Some((true, rest)) => self.l2.tier.describe(rest),
+            (false, rest) => self.l1.tier.describe(rest),
+            (true, rest) => self.l2.tier.describe(rest),
         };
         format!("{}.{below}", self.observer.name())
     }

@@ -51,6 +51,15 @@ fn an_unknown_flag_under_a_good_checksum_is_foreign() {
 }
 
 #[test]
+fn a_version_that_no_clock_gives_is_foreign_under_a_good_checksum() {
+    let life = CacheValue::new(()).with_version(Version::from_parts(7, 9));
+    let mut record = record(&life, None, b"payload");
+    record[40..48].fill(0xFF);
+    seal(&mut record);
+    assert_eq!(parse(&Bytes::from(record)), Err(Unreadable::Foreign));
+}
+
+#[test]
 fn a_key_length_beyond_the_end_is_damage_even_under_a_good_checksum() {
     let mut record = record(&CacheValue::new(()), Some("key"), b"");
     record[HEADER_LEN] = 4;

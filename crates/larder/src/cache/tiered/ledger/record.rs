@@ -127,7 +127,7 @@ fn read(body: &mut Bytes) -> Option<(Key, Record)> {
 fn version(body: &mut Bytes) -> Option<Version> {
     let version = body.first_chunk::<{ Version::LEN }>().copied()?;
     body.advance(Version::LEN);
-    Some(Version::from_bytes(version))
+    Version::from_bytes(version)
 }
 
 fn text(body: &mut Bytes) -> Option<String> {
