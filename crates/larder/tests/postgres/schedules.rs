@@ -316,7 +316,7 @@ pub(crate) async fn batches_of_truncations_in_opposite_orders_do_not_stop_one_an
         PostgresConsensus::open(&narrow).await.unwrap(),
         PostgresConsensus::open(&narrow).await.unwrap(),
     ];
-    for round in 0..20_u64 {
+    for round in 0..60_u64 {
         let mut backwards = keys.clone();
         backwards.reverse();
         let trim = async |store: &PostgresConsensus, keys: &[String]| -> usize {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use larder::{CaSResult, Consensus, ConsensusError, Determinate, Effect, Retry, SeqNo};
 use larder_testkit::service::{S3Fault, S3Server};
@@ -144,6 +145,12 @@ pub(crate) async fn calls_beyond_the_connections_wait() {
     }
 }
 
+/// The answer of a call that does not wait.
+#[track_caller]
+fn at_once<T>(call: impl Future<Output = T>) -> T {
+    call.now_or_never().unwrap_or_else(|| panic!("a call waits that should have been refused"))
+}
+
 pub(crate) async fn calls_beyond_those_that_may_wait_are_refused() {
     /// As the documentation of the store has it.
     const WAITING_MAX: usize = 10_000;
@@ -165,16 +172,16 @@ pub(crate) async fn calls_beyond_those_that_may_wait_are_refused() {
         waiting.push(call);
     }
     for _ in 0..3 {
-        let told = assert_fails(ask().await, Effect::NotApplied, Retry::Later);
+        let told = assert_fails(at_once(ask()), Effect::NotApplied, Retry::Later);
         assert!(told.contains("too many calls are waiting"), "{told}");
-        let swapped = cas(&store, None, 1, "x").await;
+        let swapped = at_once(cas(&store, None, 1, "x"));
         assert_fails(swapped, Effect::NotApplied, Retry::Later);
     }
     // Whoever leaves makes room for one.
     waiting.pop();
     let mut next = ask();
     assert!(futures_util::poll!(&mut next).is_pending());
-    assert_fails(ask().await, Effect::NotApplied, Retry::Later);
+    assert_fails(at_once(ask()), Effect::NotApplied, Retry::Later);
     server.calm();
     assert_eq!(first.await.unwrap(), None);
     // In the order of their coming: all of those before have to be gone.
