@@ -79,7 +79,7 @@ fn histories(count: &str, seed: Option<&str>) -> Result<(), String> {
     ];
     settings.extend(seed.map(|seed| ("LARDER_HISTORY_SEED", seed)));
     timed("histories", || {
-        let test = ["test", "-p", "larder", "--features", "postgres,etcd,s3", "--locked"];
+        let test = ["test", "-p", "larder", "--features", "postgres-tls,etcd-tls,s3", "--locked"];
         let only = ["--test", "histories", "--", "--nocapture", "--test-threads=2"];
         run("cargo", &[&test[..], &only[..]].concat(), &settings)
     })

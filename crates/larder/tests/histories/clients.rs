@@ -124,12 +124,18 @@ pub(crate) struct Clients {
 pub(crate) struct Signals {
     ended: Arc<AtomicBool>,
     enough: Arc<AtomicBool>,
+    committed: Arc<AtomicUsize>,
 }
 
 impl Signals {
     /// Whether the last client is done.
     pub(crate) fn ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
+    }
+
+    /// How many calls have been told that they are committed.
+    pub(crate) fn committed(&self) -> usize {
+        self.committed.load(Ordering::SeqCst)
     }
 
     /// Tells the clients to stop.
@@ -181,9 +187,10 @@ impl Clients {
             let (recorders, random) = (Arc::clone(&recorders), random.fork());
             let (left, signals) = (Arc::clone(&left), signals.clone());
             tasks.spawn(async move {
-                let resolved = Vec::new();
-                let client = Client { store, recorders, number, random, plan, manner, resolved };
-                let lived = client.live(&signals.enough).await;
+                let (resolved, signals) = (Vec::new(), &signals);
+                let client =
+                    Client { store, recorders, number, random, plan, manner, signals, resolved };
+                let lived = client.live().await;
                 if left.fetch_sub(1, Ordering::SeqCst) == 1 || lived.is_err() {
                     signals.ended.store(true, Ordering::SeqCst);
                 }
@@ -244,21 +251,22 @@ impl Clients {
     }
 }
 
-struct Client {
+struct Client<'a> {
     store: SharedConsensus,
     recorders: Arc<Vec<Recorder>>,
     number: usize,
     random: Random,
     plan: Plan,
     manner: Manner,
+    signals: &'a Signals,
     resolved: Vec<Resolved>,
 }
 
-impl Client {
-    async fn live(mut self, enough: &AtomicBool) -> Result<Vec<Resolved>, Wrong> {
+impl Client<'_> {
+    async fn live(mut self) -> Result<Vec<Resolved>, Wrong> {
         let mut heads = vec![None; self.plan.keys];
         let mut turn = 0;
-        while turn < self.plan.calls && !enough.load(Ordering::SeqCst) {
+        while turn < self.plan.calls && !self.signals.enough.load(Ordering::SeqCst) {
             let key = self.random.below(self.plan.keys);
             self.call(turn, key, &mut heads[key]).await?;
             let pause = self.random.below(self.plan.pause + 1);
@@ -322,7 +330,10 @@ impl Client {
             self.manner.bears(error)?;
         }
         match told {
-            Some(Ok(CaSResult::Committed)) => *head = Some(new.seqno),
+            Some(Ok(CaSResult::Committed)) => {
+                self.signals.committed.fetch_add(1, Ordering::SeqCst);
+                *head = Some(new.seqno);
+            }
             Some(Ok(CaSResult::ExpectationMismatch { current })) => *head = current,
             None | Some(Err(ConsensusError::Indeterminate(_))) => {
                 let manner = self.manner;

@@ -3,32 +3,62 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::SharedConsensus;
 use larder::consensus::EtcdConsensus;
-use larder_testkit::service::EtcdServer;
+use larder::{Consensus as _, Durability, SharedConsensus};
+use larder_testkit::service::{Authority, EtcdServer};
 use larder_testkit::{Proxy, Random};
 use tokio::time::sleep;
 
 use crate::outage::until_some_were_resolved;
-use crate::{Engine, Test, runs, way};
+use crate::{Engine, Test, runs, stores, way};
+
+mod cluster;
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("etcd::broken_connections_leave_one_order", || Box::pin(broken_connections())),
     ("etcd::restarts_leave_one_order", || Box::pin(restarts())),
     ("etcd::connections_that_are_cut_leave_one_order", || Box::pin(cut_connections())),
+    #[cfg(feature = "etcd-tls")]
+    ("etcd::connections_over_tls_that_are_cut_leave_one_order", || {
+        Box::pin(cut_connections_over_tls())
+    }),
     ("etcd::a_server_that_is_killed_leaves_one_order", || Box::pin(a_killed_server())),
     ("etcd::a_server_that_stands_still_leaves_one_order", || Box::pin(a_still_server())),
+    ("etcd::leaders_that_die_and_hang_leave_one_order", || Box::pin(cluster::leaders())),
+    ("etcd::restarts_of_leaders_leave_one_order", || Box::pin(cluster::restarts())),
 ];
 
 struct Etcd {
     server: Arc<EtcdServer>,
     proxy: Proxy,
+    /// Who vouches for it, if it is spoken to over TLS.
+    authority: Option<Authority>,
 }
 
 impl Etcd {
     fn start() -> Self {
         let server = Arc::new(EtcdServer::start().unwrap());
-        Self { proxy: Proxy::to_port(server.port()).unwrap(), server }
+        Self { proxy: Proxy::to_port(server.port()).unwrap(), server, authority: None }
+    }
+
+    #[cfg(feature = "etcd-tls")]
+    fn start_with_tls() -> Self {
+        let authority = Authority::new().unwrap();
+        let identity = authority.certify("localhost").unwrap();
+        let server = Arc::new(EtcdServer::start_with_tls(&identity, &[]).unwrap());
+        let proxy = Proxy::to_port(server.tls_port().unwrap()).unwrap();
+        Self { proxy, server, authority: Some(authority) }
+    }
+
+    fn uri(&self) -> String {
+        let port = self.proxy.address().port();
+        match &self.authority {
+            None => format!("etcd://127.0.0.1:{port}/histories?timeout=300ms"),
+            Some(authority) => {
+                let ca = authority.file().display();
+                format!("etcds://localhost:{port}/histories?timeout=2s&ca={ca}")
+            }
+        }
     }
 
     /// Does something to the server that takes its time.
@@ -55,10 +85,10 @@ impl Etcd {
 
 impl Engine for Etcd {
     async fn open(&self, _: &mut Random) -> Vec<SharedConsensus> {
-        let uri = format!("etcd://{}/histories?timeout=300ms", self.proxy.address());
-        let mut stores = Vec::new();
-        for _ in 0..2 {
-            stores.push(SharedConsensus::new(EtcdConsensus::open(&uri).await.unwrap()));
+        let uri = self.uri();
+        let stores = stores::two(async || EtcdConsensus::open(&uri).await).await;
+        for store in &stores {
+            assert_eq!(store.durability(), Durability::Power, "a cluster of one");
         }
         stores
     }
@@ -95,6 +125,12 @@ async fn restarts() {
 
 async fn cut_connections() {
     let engine = Etcd::start();
+    until_some_were_resolved(&engine, async || engine.proxy.kill()).await;
+}
+
+#[cfg(feature = "etcd-tls")]
+async fn cut_connections_over_tls() {
+    let engine = Etcd::start_with_tls();
     until_some_were_resolved(&engine, async || engine.proxy.kill()).await;
 }
 

@@ -31,10 +31,23 @@ pub(crate) async fn while_it_is_done(
         for _ in 0..TURNS {
             sleep(Duration::from_millis(40 + random.word() % 40)).await;
             act().await;
+            until_some_are_committed(&signals).await;
         }
         signals.enough();
     };
     history(engine, seed, disturb).await
+}
+
+/// Waits until something is written again: it takes its time to shake hands and to elect a leader.
+async fn until_some_are_committed(signals: &Signals) {
+    let enough = signals.committed() + 3;
+    for _ in 0..3_000 {
+        if signals.committed() >= enough || signals.ended() {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nothing is committed any more");
 }
 
 /// Histories until something that was done to the server was in the way of a call.

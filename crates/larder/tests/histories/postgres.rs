@@ -1,21 +1,27 @@
 //! A PostgreSQL server behind a way that is cut, held up and slowed down.
 
 use std::sync::Arc;
+#[cfg(feature = "postgres-tls")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use larder::SharedConsensus;
 use larder::consensus::PostgresConsensus;
-use larder_testkit::service::PostgresServer;
+use larder_testkit::service::{Authority, PostgresServer};
 use larder_testkit::{Proxy, Random};
 use tokio::time::sleep;
 
 use crate::outage::until_some_were_resolved;
-use crate::{Engine, Test, runs, way};
+use crate::{Engine, Test, runs, stores, way};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("postgres::broken_connections_leave_one_order", || Box::pin(broken_connections())),
     ("postgres::restarts_leave_one_order", || Box::pin(restarts())),
     ("postgres::terminated_connections_leave_one_order", || Box::pin(terminated_connections())),
+    #[cfg(feature = "postgres-tls")]
+    ("postgres::connections_over_tls_that_are_lost_leave_one_order", || {
+        Box::pin(lost_connections_over_tls())
+    }),
     ("postgres::a_server_that_is_killed_leaves_one_order", || Box::pin(a_killed_server())),
     ("postgres::a_server_that_stands_still_leaves_one_order", || Box::pin(a_still_server())),
 ];
@@ -23,12 +29,35 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 struct Postgres {
     server: Arc<PostgresServer>,
     proxy: Proxy,
+    /// Who vouches for it, if it is spoken to over TLS.
+    authority: Option<Authority>,
 }
 
 impl Postgres {
     fn start() -> Self {
         let server = Arc::new(PostgresServer::start_with(&["fsync=on"]).unwrap());
-        Self { proxy: Proxy::to_port(server.port()).unwrap(), server }
+        Self { proxy: Proxy::to_port(server.port()).unwrap(), server, authority: None }
+    }
+
+    #[cfg(feature = "postgres-tls")]
+    fn start_with_tls() -> Self {
+        let authority = Authority::new().unwrap();
+        let identity = authority.certify("localhost").unwrap();
+        let server = Arc::new(PostgresServer::start_with_tls(&identity, &["fsync=on"]).unwrap());
+        let proxy = Proxy::to_port(server.port()).unwrap();
+        Self { proxy, server, authority: Some(authority) }
+    }
+
+    fn uri(&self) -> String {
+        let port = self.proxy.address().port();
+        let (host, rest) = match &self.authority {
+            None => ("127.0.0.1", "timeout=300ms".to_owned()),
+            Some(authority) => {
+                let ca = authority.file().display();
+                ("localhost", format!("timeout=2s&sslmode=verify-full&ca={ca}"))
+            }
+        };
+        format!("postgres://larder@{host}:{port}/postgres?schema=histories&connections=4&{rest}")
     }
 
     /// Does something to the server that takes its time.
@@ -62,15 +91,8 @@ impl Postgres {
 
 impl Engine for Postgres {
     async fn open(&self, _: &mut Random) -> Vec<SharedConsensus> {
-        let port = self.proxy.address().port();
-        let uri = format!(
-            "postgres://larder@127.0.0.1:{port}/postgres?schema=histories&timeout=300ms&connections=4"
-        );
-        let mut stores = Vec::new();
-        for _ in 0..2 {
-            stores.push(SharedConsensus::new(PostgresConsensus::open(&uri).await.unwrap()));
-        }
-        stores
+        let uri = self.uri();
+        stores::two(async || PostgresConsensus::open(&uri).await).await
     }
 
     async fn disturb(&self, random: &mut Random) {
@@ -107,6 +129,20 @@ async fn restarts() {
 async fn terminated_connections() {
     let engine = Postgres::start();
     until_some_were_resolved(&engine, async || engine.terminate().await).await;
+}
+
+#[cfg(feature = "postgres-tls")]
+async fn lost_connections_over_tls() {
+    let (engine, is_cut) = (Postgres::start_with_tls(), AtomicBool::new(true));
+    // One that is terminated has rolled back what it was at; one that is cut may yet commit it.
+    let either = async || {
+        if is_cut.fetch_xor(true, Ordering::SeqCst) {
+            engine.proxy.kill();
+        } else {
+            engine.terminate().await;
+        }
+    };
+    until_some_were_resolved(&engine, either).await;
 }
 
 async fn a_killed_server() {

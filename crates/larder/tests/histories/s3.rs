@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::clients::{Signals, Tally};
 use crate::outage::history;
-use crate::{Engine, Test, Wrong, first_seed, runs, setting, way};
+use crate::{Engine, Test, Wrong, first_seed, runs, setting, stores, way};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("s3::broken_connections_leave_one_order", || Box::pin(broken_connections())),
@@ -50,11 +50,7 @@ impl Endpoint {
 async fn open(uri: &str, port: u16, proxy: &Proxy, timeout: &str) -> Vec<SharedConsensus> {
     let (from, to) = (format!(":{port}"), format!(":{}", proxy.address().port()));
     let uri = format!("{}&timeout={timeout}", uri.replace(&from, &to));
-    let mut stores = Vec::new();
-    for _ in 0..2 {
-        stores.push(SharedConsensus::new(ObjectConsensus::open(&uri).await.unwrap()));
-    }
-    stores
+    stores::two(async || ObjectConsensus::open(&uri).await).await
 }
 
 impl Engine for Endpoint {
