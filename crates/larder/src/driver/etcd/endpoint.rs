@@ -46,16 +46,7 @@ impl Endpoint {
     /// The place of `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/PREFIX]`, and the parameter `ca` of
     /// `etcds:`.
     pub(crate) fn take(address: &mut Address) -> Result<Self, AddressError> {
-        let scheme = address.scheme();
-        if !SCHEMES.contains(&scheme) {
-            let known = SCHEMES.iter().map(|scheme| format!("{scheme}:"));
-            return Err(AddressError::UnknownScheme {
-                scheme: scheme.to_owned(),
-                contract: "place in etcd",
-                known: known.collect::<Vec<_>>().join(", "),
-            });
-        }
-        let tls = (scheme == "etcds").then(|| Trust::take(address));
+        let tls = Trust::of_scheme(address, SCHEMES, "place in etcd")?;
         Ok(Self { tls, ..Self::of(address)? })
     }
 

@@ -29,16 +29,7 @@ impl Endpoint {
     /// The place of `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, and the parameter `ca` of
     /// `rediss:`.
     pub(crate) fn take(address: &mut Address) -> Result<Self, AddressError> {
-        let scheme = address.scheme();
-        if !SCHEMES.contains(&scheme) {
-            let known = SCHEMES.iter().map(|scheme| format!("{scheme}:"));
-            return Err(AddressError::UnknownScheme {
-                scheme: scheme.to_owned(),
-                contract: "place in Redis",
-                known: known.collect::<Vec<_>>().join(", "),
-            });
-        }
-        let tls = (scheme == "rediss").then(|| Trust::take(address));
+        let tls = Trust::of_scheme(address, SCHEMES, "place in Redis")?;
         Ok(Self { tls, ..Self::of(address)? })
     }
 
