@@ -114,11 +114,15 @@ pub(crate) async fn times_beyond_the_range_of_the_server_are_kept() {
     let cache = cache(&server, "schema=times");
     let k = key("k");
     let half = u64::MAX / 2;
-    for nanos in [half - 1, half, half + 1, half + 2, u64::MAX - 1, u64::MAX] {
+    let times = [half - 1, half, half + 1, half + 2, u64::MAX - 1, u64::MAX];
+    // Of versions the last one is a moment before that.
+    for (nanos, reading) in
+        times.into_iter().zip([half - 1, half, half + 1, half + 2, u64::MAX - 2, u64::MAX - 1])
+    {
         let time = Some(Timestamp::from_nanos(nanos));
-        let mut value = text("x").with_version(version(nanos));
+        let mut value = text("x").with_version(version(reading));
         (value.expire, value.stale) = (time, time);
-        let newer = Condition::IfNewerThan(version(nanos));
+        let newer = Condition::IfNewerThan(version(reading));
         assert!(cache.write(k.as_ref(), value.clone(), newer).await.unwrap().applied, "{nanos}");
         assert_eq!(cache.read(k.as_ref()).await.unwrap().unwrap().value, value, "{nanos}");
         // It still counts.
