@@ -1,7 +1,7 @@
 //! What a lease and a load lease have to do, whatever store they are in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,15 +60,22 @@ pub(crate) async fn contested(store: &SharedConsensus) {
     }
 }
 
-/// Four processes over one tier and this store: each key is loaded once.
+/// Four processes over one tier and this store: each key is loaded once, but for loads that were made without a turn
+/// because the store took too long, which are counted. That may happen on a busy machine, and is tried again.
 pub(crate) async fn loads_once(store: &SharedConsensus) {
+    const ROUNDS_MAX: usize = 40;
     let far: SharedTier<Tagged<Bytes>> = SharedTier::new(memory(8 << 20));
     let process = || {
         let lease = LoadLease::new(store.clone(), "test");
         Cache::builder(far.clone()).load_lease(lease).build()
     };
-    let (processes, loads) = ([(); 4].map(|()| process()), Arc::new(AtomicUsize::new(0)));
-    for round in 0..5 {
+    let processes = [(); 4].map(|()| process());
+    let mut in_time = 0;
+    for round in 0..ROUNDS_MAX {
+        let without = |processes: &[Cache<Bytes>]| -> u64 {
+            processes.iter().map(|cache| cache.stats().unleased_loads).sum()
+        };
+        let (before, loads) = (without(&processes), Arc::new(AtomicU64::new(0)));
         let callers = processes.iter().flat_map(|cache| [cache.clone(), cache.clone()]);
         let callers = callers.map(|cache| {
             let loads = Arc::clone(&loads);
@@ -87,8 +94,20 @@ pub(crate) async fn loads_once(store: &SharedConsensus) {
         for caller in callers {
             assert_eq!(caller.await.unwrap(), "loaded");
         }
+        let (loads, without) = (loads.load(Ordering::SeqCst), without(&processes) - before);
+        assert!(
+            (1..=1 + without).contains(&loads),
+            "{loads} loads, {without} of them without a turn"
+        );
+        if without == 0 {
+            in_time += 1;
+        } else {
+            // A store that could not be asked is left alone for a second.
+            tokio::time::sleep(Duration::from_millis(1_100)).await;
+        }
+        if in_time == 5 {
+            return;
+        }
     }
-    assert_eq!(loads.load(Ordering::SeqCst), 5, "of four processes");
-    let unleased: u64 = processes.iter().map(|cache| cache.stats().unleased_loads).sum();
-    assert_eq!(unleased, 0);
+    panic!("the store answered in time for {in_time} of {ROUNDS_MAX} keys");
 }
