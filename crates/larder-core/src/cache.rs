@@ -187,7 +187,7 @@ impl<V> Found<V> {
 
 /// The way from a tier down to the leaf that answered: which of two layers, and so on.
 ///
-/// Two words that cost nothing to carry; [`Tier::describe`] turns them into labels. Nesting
+/// One word that costs nothing to carry; [`Tier::describe`] turns it into labels. Nesting
 /// deeper than 32 tiers keeps the first 32 steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source {

@@ -1,3 +1,5 @@
+//! What reading can tell of a call that was cut off.
+
 /// What became of a compare-and-set whose outcome was unknown, as far as reading tells.
 ///
 /// Of `compare_and_set(key, expected, new)`, at a moment of the question:
