@@ -48,6 +48,9 @@ pub struct TierStats {
     pub owed_keys: u64,
     /// It has missed so much that it counts as empty until it was cleared.
     pub owes_all: bool,
+    /// Debts, made or settled, that are not in the ledger yet: a process that takes over now finds those
+    /// from before. Always zero without a ledger.
+    pub unwritten_debts: u64,
     /// What its guard has seen, if it has one.
     pub guard: Option<GuardStats>,
     /// How full it is, as far as it knows.
@@ -67,6 +70,7 @@ impl TierStats {
             refills: 0,
             owed_keys: 0,
             owes_all: false,
+            unwritten_debts: 0,
             guard: None,
             usage,
         }

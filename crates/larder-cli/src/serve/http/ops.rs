@@ -132,6 +132,7 @@ fn measure_tier(cache: &str, tier: TierStats) {
         metrics::counter!(counter, &labels).absolute(count);
     }
     metrics::gauge!("larder_cache_tier_owed_keys", &labels).set(float(tier.owed_keys));
+    metrics::gauge!("larder_cache_tier_unwritten_debts", &labels).set(float(tier.unwritten_debts));
     metrics::gauge!("larder_cache_tier_owes_all", &labels).set(f64::from(u8::from(tier.owes_all)));
     if let Some(guard) = tier.guard {
         // 0 is closed, 1 half-open, 2 open.
@@ -186,6 +187,7 @@ fn tier_object(tier: &TierStats) -> Value {
         "hits": tier.hits, "stale_hits": tier.stale_hits, "misses": tier.misses,
         "errors": tier.errors, "refills": tier.refills,
         "owed_keys": tier.owed_keys, "owes_all": tier.owes_all,
+        "unwritten_debts": tier.unwritten_debts,
         "breaker": guard,
         "entries": tier.usage.map(|usage| usage.entries),
         "bytes": tier.usage.map(|usage| usage.bytes),

@@ -66,10 +66,17 @@ impl Pair {
         (!all).then(|| stats.iter().map(|part| part.owed_keys).sum())
     }
 
-    /// Waits until nothing is owed any more, letting time pass for the store as well.
+    /// How many debts, made or settled, the next process would not know of.
+    fn unwritten(&self) -> u64 {
+        self.tier.tier_stats().iter().map(|part| part.unwritten_debts).sum()
+    }
+
+    /// Waits until nothing is owed any more and the ledger says so, letting time pass for the store as
+    /// well.
     async fn is_even(&self, stage: &Stage<Store>) -> Verdict {
         for _ in 0..3_000 {
-            if self.owed() == Some(0) {
+            // In this order: what is settled is to be written down before it is called settled.
+            if self.owed() == Some(0) && self.unwritten() == 0 {
                 return Ok(());
             }
             stage.pass(Duration::from_millis(100)).await;

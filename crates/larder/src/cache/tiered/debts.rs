@@ -216,6 +216,11 @@ impl Debts {
         (count != WHOLE).then(|| u64::try_from(count).unwrap_or(u64::MAX))
     }
 
+    /// How many changes of what is owed are not written down yet; without a ledger none is to be.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.ledger.as_ref().map_or(0, Ledger::unwritten)
+    }
+
     /// Whether the layer counts as not holding `key`.
     #[inline]
     pub(super) fn owes(&self, key: KeyRef<'_>) -> bool {

@@ -181,7 +181,7 @@ impl DebtLedger {
             name: self.name.clone(),
             layer,
             entries: Turns::new(entries),
-            touched: Mutex::new(twice),
+            touched: Mutex::new(Touched { keys: twice, taken: 0 }),
             unwritten: gauge!(
                 "larder_cache_unwritten_debts",
                 "composition" => composition.to_owned(), "layer" => layer.as_str()
@@ -208,26 +208,39 @@ pub(super) struct Ledger {
     layer: CompositionLayer,
     /// Where each debt is. Held while entries are written, so that they are written in order.
     entries: Turns<HashMap<Option<Key>, Vec<SpoolId>>>,
-    /// What has changed since it was written.
-    touched: Mutex<HashSet<Option<Key>>>,
+    touched: Mutex<Touched>,
     unwritten: Gauge,
+}
+
+/// What has changed since it was written.
+#[derive(Debug, Default)]
+struct Touched {
+    keys: HashSet<Option<Key>>,
+    /// How many more are being written.
+    taken: usize,
 }
 
 impl Ledger {
     /// Notes that what is owed of `key` has changed.
     pub(super) fn touch(&self, key: Option<Key>) {
-        self.touched().insert(key);
+        self.touched().keys.insert(key);
+    }
+
+    /// How many changes of what is owed are not written down yet.
+    pub(super) fn unwritten(&self) -> u64 {
+        let touched = self.touched();
+        u64::try_from(touched.keys.len() + touched.taken).unwrap_or(u64::MAX)
     }
 
     /// Writes down what has changed, as `owes` says now. Whoever calls it after a change waits for others
     /// who are at it, so when it returns that change is written, if the spool takes it in time.
     pub(super) async fn write(&self, owes: impl Fn(Option<&Key>) -> Option<Owes>) {
         // With nothing to write there may still be somebody who is writing it.
-        if self.touched().is_empty() && self.entries.try_lock().is_ok() {
+        if self.touched().keys.is_empty() && self.entries.try_lock().is_ok() {
             return;
         }
         let Err(error) = limited(self.write_touched(owes)).await else { return };
-        self.unwritten.set(f64::from(u32::try_from(self.touched().len()).unwrap_or(u32::MAX)));
+        self.unwritten.set(f64::from(u32::try_from(self.unwritten()).unwrap_or(u32::MAX)));
         let (ledger, layer) = (self.name.as_str(), self.layer.as_str());
         tracing::warn!(
             target: "larder::cache", ledger, layer, error,
@@ -241,7 +254,7 @@ impl Ledger {
         owes: impl Fn(Option<&Key>) -> Option<Owes>,
     ) -> Result<(), SpoolError> {
         let mut entries = self.entries.lock().await;
-        let mut taken = Taken { ledger: self, keys: std::mem::take(&mut *self.touched()) };
+        let mut taken = Taken::of(self);
         let (mut stores, mut removes, mut kept) = (Vec::new(), Vec::new(), HashSet::new());
         for key in &taken.keys {
             let Some(owes) = owes(key.as_ref()) else {
@@ -280,7 +293,7 @@ impl Ledger {
         if ids.is_empty() { Ok(()) } else { self.spool.remove_many(ids, false).await }
     }
 
-    fn touched(&self) -> MutexGuard<'_, HashSet<Option<Key>>> {
+    fn touched(&self) -> MutexGuard<'_, Touched> {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -292,9 +305,20 @@ struct Taken<'a> {
     keys: HashSet<Option<Key>>,
 }
 
+impl<'a> Taken<'a> {
+    fn of(ledger: &'a Ledger) -> Self {
+        let mut touched = ledger.touched();
+        let keys = std::mem::take(&mut touched.keys);
+        touched.taken = keys.len();
+        Self { ledger, keys }
+    }
+}
+
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.ledger.touched().extend(self.keys.drain());
+        let mut touched = self.ledger.touched();
+        touched.taken = 0;
+        touched.keys.extend(self.keys.drain());
     }
 }
 

@@ -62,6 +62,7 @@ impl LayerTally {
     ) -> impl Iterator<Item = TierStats> {
         let sole = inside.len() == 1;
         let (refills, owed) = (self.refills.load(Ordering::Relaxed), debts.owed_keys());
+        let unwritten = debts.unwritten();
         let (misses, errors) = (self.misses.get(), self.errors.load(Ordering::Relaxed));
         inside.into_iter().map(move |mut tier| {
             tier.path = format!("{composition}.{}", tier.path);
@@ -77,6 +78,7 @@ impl LayerTally {
                 Some(keys) => tier.owed_keys += keys,
                 None => tier.owes_all = true,
             }
+            tier.unwritten_debts += unwritten;
             tier
         })
     }

@@ -114,10 +114,12 @@ async fn who_has_changed_something_waits_for_whoever_is_writing_it_down() {
     assert_eq!(owed, []);
     ledger.touch(None);
     let writing = ledger.entries.lock().await;
-    // Taken by the one who is writing.
-    ledger.touched().clear();
+    let taken = Taken::of(&ledger);
+    assert!(ledger.touched().keys.is_empty());
+    assert_eq!(ledger.unwritten(), 1, "it is not written before that is done");
     assert!(ledger.write(|_| None).now_or_never().is_none());
-    drop(writing);
+    drop((taken, writing));
+    assert_eq!(ledger.unwritten(), 1, "dropped half-way, it is left to the next one");
     assert!(ledger.write(|_| None).now_or_never().is_some());
 }
 
@@ -130,10 +132,10 @@ async fn what_was_not_written_to_its_end_is_written_by_the_next_one() {
     spool.store(other, Bytes::from_static(b"in the way"), true, None).await.unwrap();
     ledger.touch(None);
     ledger.write(|_| Some(Owes::EVERYTHING)).await;
-    assert_eq!(ledger.touched().len(), 1);
+    assert_eq!(ledger.unwritten(), 1);
     spool.remove(other).await.unwrap();
     ledger.write(|_| Some(Owes::EVERYTHING)).await;
-    assert_eq!(ledger.touched().len(), 0);
+    assert_eq!(ledger.unwritten(), 0);
     assert_eq!(spool.stats().await.unwrap().entries, 1);
     ledger.touch(None);
     ledger.write(|_| None).await;
