@@ -1,18 +1,19 @@
 //! Stores that fail on purpose: to try what stands on top of them, and the laws themselves.
 
 mod consensus;
+mod disturbed;
 mod outage;
 mod proxy;
 mod spool;
+mod tier;
 
+pub use disturbed::{Disturbance, Disturbed, Fault};
 pub use outage::{Interrupted, Outage, Trouble};
 pub use proxy::{Direction, Proxy};
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-
-use larder_core::{BackendError, Effect, Retry};
 
 use crate::Random;
 
@@ -34,31 +35,17 @@ use crate::Random;
 /// assert!(store.head("key").await.is_ok());
 /// # }
 /// ```
-#[derive(Debug)]
-pub struct Unreliable<S> {
-    inner: S,
-    faults: Faults,
-}
+pub type Unreliable<S> = Disturbed<S, Faults>;
 
-/// Where a call fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// It never reaches the store, and the error says so.
-    Before,
-    /// It never reaches the store, but the error does not know.
-    Instead,
-    /// It takes effect, and the answer is lost.
-    After,
-}
-
-struct Faults {
+/// Faults at random, as a seed decides.
+pub struct Faults {
     percent: u8,
     healed: AtomicBool,
     count: AtomicU64,
     random: Mutex<Random>,
 }
 
-impl<S> Unreliable<S> {
+impl<S> Disturbed<S, Faults> {
     /// `inner`, with `percent` per cent of the calls failing as `seed` decides.
     pub fn new(inner: S, seed: u64, percent: u8) -> Self {
         let faults = Faults {
@@ -67,22 +54,17 @@ impl<S> Unreliable<S> {
             count: AtomicU64::new(0),
             random: Mutex::new(Random::seeded(seed)),
         };
-        Self { inner, faults }
-    }
-
-    /// The store behind, which does not fail.
-    pub const fn inner(&self) -> &S {
-        &self.inner
+        Self::by(faults, inner)
     }
 
     /// From now on no call fails any more.
     pub fn heal(&self) {
-        self.faults.healed.store(true, Ordering::SeqCst);
+        self.disturbance.healed.store(true, Ordering::SeqCst);
     }
 
     /// How many calls have failed on purpose.
     pub fn failed(&self) -> u64 {
-        self.faults.count.load(Ordering::SeqCst)
+        self.disturbance.count.load(Ordering::SeqCst)
     }
 }
 
@@ -105,21 +87,22 @@ impl Faults {
     }
 }
 
-impl fmt::Debug for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Faults").field("percent", &self.percent).finish_non_exhaustive()
+impl Disturbance for Faults {
+    fn is_calm(&self) -> bool {
+        self.healed.load(Ordering::SeqCst)
+    }
+
+    async fn strike(&self) -> Option<Fault> {
+        self.next()
+    }
+
+    fn strike_now(&self) -> Option<Fault> {
+        self.next()
     }
 }
 
-impl Fault {
-    /// The error of a call that failed here.
-    fn error(self, operation: &'static str) -> BackendError {
-        let effect = match self {
-            Self::Before => Effect::NotApplied,
-            Self::Instead | Self::After => Effect::Unknown,
-        };
-        BackendError::new("unreliable", operation, "a fault on purpose")
-            .effect_is(effect)
-            .retry_is(Retry::Later)
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").field("percent", &self.percent).finish_non_exhaustive()
     }
 }

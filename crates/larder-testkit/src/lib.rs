@@ -50,7 +50,10 @@ mod violation;
 
 pub use check::{CheckOptions, Finding, Outcome, Report, check, try_law};
 pub use contract::Contract;
-pub use fault::{Direction, Interrupted, Outage, Proxy, Trouble, Unreliable};
+pub use fault::{
+    Direction, Disturbance, Disturbed, Fault, Faults, Interrupted, Outage, Proxy, Trouble,
+    Unreliable,
+};
 pub use law::{Law, LawRun, Need};
 pub use markdown::laws_markdown;
 pub use place::{Harm, Place, Subject};

@@ -1,10 +1,8 @@
 //! A store that goes away when a test says so, and comes back.
 
-mod spool;
-mod tier;
-
-use larder_core::{BackendError, Effect, Retry};
 use tokio::sync::watch;
+
+use super::{Disturbance, Disturbed, Fault};
 
 /// What is the matter with a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +16,7 @@ pub enum Trouble {
     Hangs,
 }
 
-/// An outage that can come over cache tiers and spools: the switch, shared by its clones.
+/// An outage that can come over stores: the switch, shared by its clones.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -61,7 +59,7 @@ impl Outage {
 
     /// `store` as it is seen by who has the outage. Other ways to the same one have none.
     pub fn over<S>(&self, store: S) -> Interrupted<S> {
-        Interrupted { inner: store, outage: self.clone() }
+        Disturbed::by(self.clone(), store)
     }
 
     fn trouble(&self) -> Option<Trouble> {
@@ -75,34 +73,26 @@ impl Outage {
     }
 }
 
-/// A cache tier or spool that an [`Outage`] can come over.
-#[derive(Debug)]
-pub struct Interrupted<S> {
-    inner: S,
-    outage: Outage,
-}
+/// A store that an [`Outage`] can come over.
+pub type Interrupted<S> = Disturbed<S, Outage>;
 
-impl<S> Interrupted<S> {
-    async fn through<A, E: From<BackendError>>(
-        &self,
-        operation: &'static str,
-        call: impl Future<Output = Result<A, E>> + Send,
-    ) -> Result<A, E> {
-        if self.outage.trouble() == Some(Trouble::Hangs) {
-            self.outage.is_over().await;
+impl Disturbance for Outage {
+    fn is_calm(&self) -> bool {
+        self.trouble().is_none()
+    }
+
+    async fn strike(&self) -> Option<Fault> {
+        if self.trouble() == Some(Trouble::Hangs) {
+            self.is_over().await;
         }
-        match self.outage.trouble() {
-            Some(Trouble::Refuses) => Err(failure(operation, Effect::NotApplied).into()),
-            Some(Trouble::LosesAnswers) => {
-                drop(call.await);
-                Err(failure(operation, Effect::Unknown).into())
-            }
-            Some(Trouble::Hangs) | None => call.await,
+        self.strike_now()
+    }
+
+    fn strike_now(&self) -> Option<Fault> {
+        match self.trouble() {
+            Some(Trouble::Refuses) => Some(Fault::Before),
+            Some(Trouble::LosesAnswers) => Some(Fault::After),
+            Some(Trouble::Hangs) | None => None,
         }
     }
-}
-
-fn failure(operation: &'static str, effect: Effect) -> BackendError {
-    let error = BackendError::new("outage", operation, "an outage on purpose");
-    error.effect_is(effect).retry_is(Retry::Later)
 }

@@ -6,20 +6,18 @@ use larder_core::{
     SpoolStats, Timestamp,
 };
 
-use super::{Fault, Unreliable};
+use super::{Disturbance, Disturbed};
 
 #[deny(clippy::missing_trait_methods)]
-impl<S: Spool> Spool for Unreliable<S> {
+impl<S: Spool, D: Disturbance> Spool for Disturbed<S, D> {
     async fn load(&self, id: SpoolId) -> Result<Bytes, SpoolError> {
-        self.upset("load", self.inner.load(id)).await
+        self.meet("load", self.inner.load(id)).await
     }
 
     async fn load_many(&self, ids: &[SpoolId]) -> Vec<Result<Bytes, SpoolError>> {
-        let mut answers = self.inner.load_many(ids).await;
-        for answer in &mut answers {
-            if let Some(fault) = self.faults.next() {
-                *answer = Err(fault.error("load_many").into());
-            }
+        let mut answers = Vec::with_capacity(ids.len());
+        for id in ids {
+            answers.push(self.load(*id).await);
         }
         answers
     }
@@ -31,7 +29,7 @@ impl<S: Spool> Spool for Unreliable<S> {
         force_sync: bool,
         deadline: Option<Instant>,
     ) -> Result<(), SpoolError> {
-        self.upset("store", self.inner.store(id, data, force_sync, deadline)).await
+        self.meet("store", self.inner.store(id, data, force_sync, deadline)).await
     }
 
     async fn store_many(
@@ -40,19 +38,19 @@ impl<S: Spool> Spool for Unreliable<S> {
         force_sync: bool,
         deadline: Option<Instant>,
     ) -> Result<(), SpoolError> {
-        self.upset("store_many", self.inner.store_many(entries, force_sync, deadline)).await
+        self.meet("store_many", self.inner.store_many(entries, force_sync, deadline)).await
     }
 
     async fn remove(&self, id: SpoolId) -> Result<(), SpoolError> {
-        self.upset("remove", self.inner.remove(id)).await
+        self.meet("remove", self.inner.remove(id)).await
     }
 
     async fn remove_durable(&self, id: SpoolId) -> Result<(), SpoolError> {
-        self.upset("remove_durable", self.inner.remove_durable(id)).await
+        self.meet("remove_durable", self.inner.remove_durable(id)).await
     }
 
     async fn remove_many(&self, ids: Vec<SpoolId>, durable: bool) -> Result<(), SpoolError> {
-        self.upset("remove_many", self.inner.remove_many(ids, durable)).await
+        self.meet("remove_many", self.inner.remove_many(ids, durable)).await
     }
 
     fn enumerate(
@@ -60,10 +58,8 @@ impl<S: Spool> Spool for Unreliable<S> {
         sender: SpoolSender,
         start_time: Timestamp,
     ) -> Result<EnumerateHandle, SpoolError> {
-        match self.faults.next() {
-            Some(fault) => Err(fault.error("enumerate").into()),
-            None => self.inner.enumerate(sender, start_time),
-        }
+        self.meet_now("enumerate")?;
+        self.inner.enumerate(sender, start_time)
     }
 
     fn list(
@@ -71,27 +67,25 @@ impl<S: Spool> Spool for Unreliable<S> {
         sender: ListingSender,
         start_time: Timestamp,
     ) -> Result<EnumerateHandle, SpoolError> {
-        match self.faults.next() {
-            Some(fault) => Err(fault.error("list").into()),
-            None => self.inner.list(sender, start_time),
-        }
+        self.meet_now("list")?;
+        self.inner.list(sender, start_time)
     }
 
     async fn cleanup(&self) -> Result<(), SpoolError> {
-        self.upset("cleanup", self.inner.cleanup()).await
+        self.meet("cleanup", self.inner.cleanup()).await
     }
 
-    /// Never fails on purpose: a test has to be able to end.
+    /// Is never disturbed: a test has to be able to end.
     async fn shutdown(&self) -> Result<(), SpoolError> {
         self.inner.shutdown().await
     }
 
     async fn advise_low_memory(&self) -> Result<isize, SpoolError> {
-        self.upset("advise_low_memory", self.inner.advise_low_memory()).await
+        self.meet("advise_low_memory", self.inner.advise_low_memory()).await
     }
 
     async fn compact(&self) -> Result<(), SpoolError> {
-        self.upset("compact", self.inner.compact()).await
+        self.meet("compact", self.inner.compact()).await
     }
 
     fn unhealthy_reason(&self) -> Option<&'static str> {
@@ -99,28 +93,14 @@ impl<S: Spool> Spool for Unreliable<S> {
     }
 
     async fn acknowledge(&self) -> Result<Vec<String>, SpoolError> {
-        self.upset("acknowledge", self.inner.acknowledge()).await
+        self.meet("acknowledge", self.inner.acknowledge()).await
     }
 
     async fn stats(&self) -> Result<SpoolStats, SpoolError> {
-        self.upset("stats", self.inner.stats()).await
+        self.meet("stats", self.inner.stats()).await
     }
 
     fn durability(&self) -> Durability {
         self.inner.durability()
-    }
-}
-
-impl<S> Unreliable<S> {
-    async fn upset<T>(
-        &self,
-        operation: &'static str,
-        call: impl Future<Output = Result<T, SpoolError>>,
-    ) -> Result<T, SpoolError> {
-        let Some(fault) = self.faults.next() else { return call.await };
-        if fault == Fault::After {
-            call.await?;
-        }
-        Err(fault.error(operation).into())
     }
 }

@@ -7,6 +7,7 @@ mod bus;
 mod cache;
 mod consensus;
 mod gate;
+mod outage;
 mod spool;
 
 use larder_testkit::{CheckOptions, Contract, Outcome, Subject, check};

@@ -3,23 +3,21 @@ use larder_core::{
     Now, RepairListener, Source, Tier, TierStats, TierUsage, WriteStatus,
 };
 
-use super::Interrupted;
+use super::{Disturbance, Disturbed};
 
 #[deny(clippy::missing_trait_methods)]
-impl<V, T> Tier<V> for Interrupted<T>
+impl<V, T, D> Tier<V> for Disturbed<T, D>
 where
     V: Clone + Send + Sync + 'static,
     T: Tier<V>,
+    D: Disturbance,
 {
     async fn read(&self, key: KeyRef<'_>) -> Result<Option<Found<V>>, CacheError> {
-        self.through("read", self.inner.read(key)).await
+        self.meet("read", self.inner.read(key)).await
     }
 
     fn read_now(&self, key: KeyRef<'_>) -> Now<V> {
-        match self.outage.trouble() {
-            None => self.inner.read_now(key),
-            Some(_) => Now::Ask,
-        }
+        if self.disturbance.is_calm() { self.inner.read_now(key) } else { Now::Ask }
     }
 
     async fn write(
@@ -28,7 +26,7 @@ where
         value: CacheValue<V>,
         condition: Condition,
     ) -> Result<WriteStatus, CacheError> {
-        self.through("write", self.inner.write(key, value, condition)).await
+        self.meet("write", self.inner.write(key, value, condition)).await
     }
 
     async fn remove(
@@ -36,11 +34,11 @@ where
         key: KeyRef<'_>,
         condition: Condition,
     ) -> Result<DeleteStatus, CacheError> {
-        self.through("remove", self.inner.remove(key, condition)).await
+        self.meet("remove", self.inner.remove(key, condition)).await
     }
 
     async fn read_many(&self, keys: &[KeyRef<'_>]) -> Result<Vec<Option<Found<V>>>, CacheError> {
-        self.through("read_many", self.inner.read_many(keys)).await
+        self.meet("read_many", self.inner.read_many(keys)).await
     }
 
     async fn write_many(
@@ -48,7 +46,7 @@ where
         entries: Vec<(Key, CacheValue<V>)>,
         condition: Condition,
     ) -> Result<Vec<WriteStatus>, CacheError> {
-        self.through("write_many", self.inner.write_many(entries, condition)).await
+        self.meet("write_many", self.inner.write_many(entries, condition)).await
     }
 
     async fn remove_many(
@@ -56,19 +54,19 @@ where
         keys: &[KeyRef<'_>],
         condition: Condition,
     ) -> Result<Vec<DeleteStatus>, CacheError> {
-        self.through("remove_many", self.inner.remove_many(keys, condition)).await
+        self.meet("remove_many", self.inner.remove_many(keys, condition)).await
     }
 
     async fn clear(&self) -> Result<(), CacheError> {
-        self.through("clear", self.inner.clear()).await
+        self.meet("clear", self.inner.clear()).await
     }
 
     async fn forget(&self, key: KeyRef<'_>, condition: Condition) -> Result<(), CacheError> {
-        self.through("forget", self.inner.forget(key, condition)).await
+        self.meet("forget", self.inner.forget(key, condition)).await
     }
 
     async fn forget_all(&self) -> Result<(), CacheError> {
-        self.through("forget_all", self.inner.forget_all()).await
+        self.meet("forget_all", self.inner.forget_all()).await
     }
 
     fn label(&self) -> &str {
