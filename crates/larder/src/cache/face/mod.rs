@@ -17,6 +17,7 @@ use super::tags::Floors;
 use super::{Tag, Tagged, Tags};
 use crate::compose::BoundedOffload;
 
+mod at_hand;
 mod builder;
 mod coherent;
 mod hit;
@@ -25,6 +26,7 @@ mod many;
 mod put;
 mod tally;
 
+use at_hand::AtHandOr;
 pub use builder::CacheBuilder;
 use hit::Entry;
 pub use hit::{Absent, Hit, Lookup};
@@ -197,12 +199,13 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     ///
     /// # Cancel safety
     /// Dropping the future has no effect.
-    pub async fn get(&self, key: KeyRef<'_>) -> Result<Option<Hit<V>>, CacheError> {
-        let at_hand = self.get_now(key);
-        if at_hand.is_some() {
-            return Ok(at_hand);
-        }
-        Ok(self.find_counted(key).await?.and_then(Entry::into_hit))
+    #[inline]
+    pub fn get(
+        &self,
+        key: KeyRef<'_>,
+    ) -> impl Future<Output = Result<Option<Hit<V>>, CacheError>> + Send {
+        let asked = async move { Ok(self.find_counted(key).await?.and_then(Entry::into_hit)) };
+        AtHandOr::new(move || self.get_now(key), asked)
     }
 
     /// Returns the value of `key`, fresh or stale, if a tier in memory has it at hand: without a
