@@ -28,6 +28,7 @@ type Case = fn(World);
 /// What is tried, on a daemon of each read policy.
 const CASES: &[(&str, Case)] = &[
     ("a_copy_ends_with_the_far_value", |world| block_on(ends(world))),
+    ("a_copy_ends_at_the_near_maximum_if_that_is_sooner", |world| block_on(near_maximum(world))),
     ("short_lives_end_and_none_clears_what_was_there", |world| block_on(lives(world))),
     ("what_has_expired_is_never_chosen", |world| block_on(freshness(world))),
     ("a_tier_that_fails_is_a_miss", |world| block_on(failure(world))),
@@ -72,7 +73,8 @@ struct World {
     folder: TempDir,
 }
 
-fn start(folder: &Path, server: &str, read: &str) -> Daemon {
+/// A daemon with memory in front of a server, and `more` in the config of that cache.
+fn start(folder: &Path, server: &str, read: &str, more: &str) -> Daemon {
     std::fs::create_dir_all(folder).unwrap();
     Daemon::configured(
         folder,
@@ -82,6 +84,7 @@ fn start(folder: &Path, server: &str, read: &str) -> Daemon {
             l1 = "memory:?capacity=1MiB"
             l2 = "{server}?namespace=shop&timeout=500ms"
             read = "{read}"
+            {more}
             [spool.default]
             l1 = "memory:"
             [consensus]
@@ -96,14 +99,14 @@ impl World {
         let (server, folder) = (RedisServer::start().unwrap(), tempfile::tempdir().unwrap());
         let way = Proxy::to_port(server.port()).unwrap();
         let uri = format!("redis://{}/0", way.address());
-        let daemon = start(&folder.path().join("daemon"), &uri, read);
-        let other = start(&folder.path().join("other"), &server.uri(0), "sequential");
+        let daemon = start(&folder.path().join("daemon"), &uri, read, "");
+        let other = start(&folder.path().join("other"), &server.uri(0), "sequential", "");
         Self { read, daemon, other, way, server, folder }
     }
 
     /// One whose memory is empty.
     fn newcomer(&self, name: &str) -> Daemon {
-        start(&self.folder.path().join(name), &self.server.uri(0), self.read)
+        start(&self.folder.path().join(name), &self.server.uri(0), self.read, "")
     }
 }
 
@@ -150,6 +153,39 @@ async fn ends(world: World) {
     assert!(left(&near) <= left(&far) && left(&far) <= 2_000, "{near:?} {far:?}");
     tokio::time::sleep(Duration::from_millis(left(&near) + 1)).await;
     gives(&world.daemon, "k", None).await;
+}
+
+async fn near_maximum(world: World) {
+    let (folder, server) = (world.folder.path().join("capped"), world.server.uri(0));
+    let daemon = start(&folder, &server, world.read, "l1_ttl_max = \"1s\"");
+    put(&world.other, "refilled", "v", &[("larder-ttl", "1h")]).await;
+    put(&daemon, "written", "v", &[("larder-ttl", "1h")]).await;
+    put(&daemon, "endless", "v", &[]).await;
+    for key in ["refilled", "written", "endless"] {
+        let near = 'copied: {
+            // Again, in case that this machine has taken a second for two requests.
+            for _ in 0..100 {
+                let got = gives(&daemon, key, Some("v")).await;
+                if got.header("larder-source") == Some("l1") {
+                    break 'copied got;
+                }
+            }
+            panic!("{key} is not copied");
+        };
+        assert!(left(&near) <= 1_000, "{key}: {near:?}");
+        tokio::time::sleep(Duration::from_millis(left(&near) + 1)).await;
+        let far = gives(&daemon, key, Some("v")).await;
+        assert_eq!(far.header("larder-source"), Some("l2"), "{key}: it outlives its maximum");
+        let of_an_hour = far.header("larder-ttl").is_some().then(|| left(&far) > 3_000_000);
+        assert_ne!(of_an_hour, Some(false), "{key}: the far one keeps its life: {far:?}");
+    }
+    put(&world.other, "short", "v", &[("larder-ttl", "300ms")]).await;
+    let got = get(&daemon, "short").await;
+    if got.status.as_u16() == 200 {
+        assert!(left(&got) <= 300);
+        tokio::time::sleep(Duration::from_millis(left(&got) + 1)).await;
+    }
+    gives(&daemon, "short", None).await;
 }
 
 async fn lives(world: World) {

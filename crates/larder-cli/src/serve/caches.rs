@@ -38,6 +38,9 @@ pub(crate) async fn open(
                 .read(config.read)
                 .write(config.write)
                 .refill(config.refill.0);
+            if let Some(ttl_max) = config.l1_ttl_max {
+                tiered = tiered.l1_ttl_max(ttl_max);
+            }
             if let Some(debts) = &config.debts {
                 let opened = ledger(name, &debts.0, spools).await;
                 tiered = tiered.debts(opened.map_err(|exit| exit.at(&debts_of(name)))?);

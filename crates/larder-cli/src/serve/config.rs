@@ -77,6 +77,9 @@ pub(crate) struct CacheConfig {
     pub(crate) write: AnyWritePolicy,
     #[serde(deserialize_with = "policy")]
     pub(crate) refill: Refill,
+    /// How long a copy may live in the first tier at most; as long as in the second when it is not there.
+    #[serde(deserialize_with = "some_duration")]
+    pub(crate) l1_ttl_max: Option<Duration>,
     /// How values are compressed in tiers of bytes.
     #[serde(deserialize_with = "policy")]
     pub(crate) compress: AnyCompressor,
@@ -178,9 +181,11 @@ impl Config {
             return Err(Exit::usage(format!("spool.{}.l2: {problem}", name.0)));
         }
         for (name, cache) in &self.cache {
-            if cache.debts.is_some() && cache.l2.is_none() {
+            let of_two =
+                [("debts", cache.debts.is_some()), ("l1_ttl_max", cache.l1_ttl_max.is_some())];
+            if let Some((field, _)) = of_two.iter().find(|(_, set)| *set && cache.l2.is_none()) {
                 let problem = "is for a cache of two tiers: add an l2, or leave it out";
-                return Err(Exit::usage(format!("{}: {problem}", debts_of(&name.0))));
+                return Err(Exit::usage(format!("cache.{}.{field}: {problem}", name.0)));
             }
             if cache.breaker_pause > cache.breaker_pause_max {
                 let problem = "is longer than breaker_pause_max";
@@ -236,6 +241,7 @@ impl Default for CacheConfig {
             read: AnyReadPolicy::default(),
             write: AnyWritePolicy::default(),
             refill: Refill::default(),
+            l1_ttl_max: None,
             compress: AnyCompressor::default(),
             compress_from: None,
             breaker: true,
@@ -411,6 +417,24 @@ mod tests {
         let exit = complete("[cache.shop]\nl2 = \"memory:\"\ndebts = \"redis://x\"").unwrap_err();
         assert!(exit.message().contains("cache.shop.debts"), "{}", exit.message());
         complete("[cache.shop]\nl2 = \"memory:\"\ndebts = \"memory:\"").unwrap();
+    }
+
+    #[test]
+    fn a_near_maximum_is_a_wait_and_needs_a_second_tier() {
+        let text = |value: &str| format!("[cache.shop]\nl2 = \"memory:\"\nl1_ttl_max = {value}");
+        let config = toml::from_str::<Config>(&text("\"250ms\"")).unwrap().complete().unwrap();
+        let near_max = config.cache[&Name("shop".into())].l1_ttl_max;
+        assert_eq!(near_max, Some(Duration::from_millis(250)));
+        for value in ["0s", "-1s", "soon", "400days", ""] {
+            let wanted = format!("{value:?} is not a duration such as 30s, of at most 365days");
+            assert_eq!(problem(&text(&format!("{value:?}"))), format!("3: l1_ttl_max: {wanted}"));
+        }
+        assert!(problem(&text("5")).starts_with("3: l1_ttl_max: "));
+        let alone = toml::from_str::<Config>("[cache.shop]\nl1_ttl_max = \"5s\"").unwrap();
+        assert_eq!(
+            alone.complete().unwrap_err().message(),
+            "cache.shop.l1_ttl_max: is for a cache of two tiers: add an l2, or leave it out"
+        );
     }
 
     #[test]
