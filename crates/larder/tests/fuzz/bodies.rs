@@ -245,9 +245,13 @@ pub(crate) fn cache_record(data: &[u8]) {
         return;
     }
     data[..5].copy_from_slice(b"LRDC\x01");
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&data[..12]), &data[16..]);
-    data[12..16].copy_from_slice(&crc.to_le_bytes());
+    let crc = cache_checksum(&data).to_le_bytes();
+    data[12..16].copy_from_slice(&crc);
     read_cache_record(&data);
+}
+
+fn cache_checksum(data: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&data[..12]), &data[16..])
 }
 
 fn read_cache_record(data: &[u8]) {
@@ -265,6 +269,7 @@ fn read_cache_record(data: &[u8]) {
         // is compressed.
         if let Some(found) = tier.read(key.as_ref()).await.expect("a miss or a hit") {
             assert!(data[10..12] != [0, 0] || data.ends_with(&found.value.data));
+            assert_eq!(data[12..16], cache_checksum(data).to_le_bytes(), "it was believed");
         }
     });
 }
@@ -281,6 +286,12 @@ pub(crate) fn debt_record(data: &[u8]) {
     let crc = crc32c::crc32c(&data[..end]);
     data[end..].copy_from_slice(&crc.to_be_bytes());
     open_debt(&data);
+}
+
+/// Whether the checksum of a debt holds.
+fn is_sound_debt(data: &[u8]) -> bool {
+    let end = data.len().saturating_sub(4);
+    data[end..] == crc32c::crc32c(&data[..end]).to_be_bytes()
 }
 
 fn open_debt(data: &[u8]) {
@@ -308,6 +319,7 @@ fn open_debt(data: &[u8]) {
         let debts = owed.iter().map(|layer| layer.owed + u64::from(layer.whole)).sum::<u64>();
         let distrusted = owed.iter().all(|layer| layer.whole);
         assert!(distrusted || debts <= 1, "{owed:?}");
+        assert!(distrusted || is_sound_debt(data), "a checksum that is wrong was believed");
         assert_eq!(spool.load(id).await.is_ok(), !distrusted, "what cannot be read is replaced");
         // What is made of it is read again as the same.
         assert_eq!(open().await, Some(owed));

@@ -60,11 +60,19 @@ pub(crate) fn object_record(data: &[u8]) {
             data.truncate(INPUT_MAX - 1);
             data.splice(HEADER..HEADER, *b"k");
         }
-        let sum =
-            crc32c::crc32c_append(crc32c::crc32c(&data[..CHECKSUM.start]), &data[CHECKSUM.end..]);
-        data[CHECKSUM].copy_from_slice(&sum.to_le_bytes());
+        let sum = checksum(&data).to_le_bytes();
+        data[CHECKSUM].copy_from_slice(&sum);
         read(&data);
     }
+}
+
+fn checksum(data: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&data[..CHECKSUM.start]), &data[CHECKSUM.end..])
+}
+
+/// Whether the checksum of an object holds.
+fn is_sound(data: &[u8]) -> bool {
+    data.get(CHECKSUM).is_some_and(|sum| sum == checksum(data).to_le_bytes())
 }
 
 /// Whatever lies there: all reads say the same of it, what is damaged stays as it is, and what can be read goes on.
@@ -74,6 +82,7 @@ fn read(data: &[u8]) {
     runtime.block_on(async {
         let head = store.head("k").await;
         let scanned = store.scan("k", SeqNo::MIN, usize::MAX).await;
+        assert!(head.is_err() || is_sound(data), "a checksum that is wrong was believed");
         let Ok(head) = head else {
             assert!(scanned.is_err(), "a scan reads what a head does not");
             assert!(store.truncate("k", SeqNo::MIN).await.is_err());

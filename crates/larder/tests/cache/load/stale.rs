@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder::cache::{LoadError, LoadOptions, Loaded, PutOptions, Tagged, Tags};
-use larder_core::{Age, CacheValue, Clock as _, Condition, Tier as _, Version};
+use larder_core::{Age, BoxError, CacheValue, Clock as _, Condition, Tier as _, Version};
 
 use super::{Bench, Broken, bytes, payload, settle};
 use crate::scripted::{Op, key};
@@ -43,6 +43,29 @@ async fn a_refreshed_value_reaches_every_tier_also_when_the_stale_one_came_from_
     assert_eq!(near.data.data, Some(bytes("new")));
     bench.forget_near("k").await;
     assert_eq!(bench.get("k").await, Some(bytes("new")));
+}
+
+#[tokio::test]
+async fn a_loader_may_find_that_what_is_stale_still_holds_and_give_it_a_new_life() {
+    let bench = Bench::new();
+    bench.put_stale("k", "old").await;
+    let cache = bench.cache.clone();
+    let unchanged = move || async move {
+        // With this a server is asked whether it has changed. A look-up waits for no load, this one included.
+        let held = cache.get(key("k")).await?.ok_or("it is gone")?;
+        Ok::<_, BoxError>(Loaded::new(held.value).stale_after(MINUTE))
+    };
+    let hit = bench.cache.get_or_load(key("k"), unchanged).await.unwrap().unwrap();
+    assert_eq!((hit.value, hit.age), (bytes("old"), Age::Stale));
+    settle().await;
+    for forgets_near in [false, true] {
+        if forgets_near {
+            bench.forget_near("k").await;
+        }
+        let hit = bench.cache.get(key("k")).await.unwrap().unwrap();
+        assert_eq!((hit.value, hit.age), (bytes("old"), Age::Fresh), "{forgets_near}");
+    }
+    assert_eq!(bench.stats().refreshes, 1);
 }
 
 #[tokio::test]
