@@ -62,7 +62,8 @@ use statement::Statements;
 /// A statement that was given up may still be carried out. It lands over a later one only without versions:
 /// writes under [`Condition::IfNewerThan`], which [`Cache`](super::Cache) makes, are judged when they land.
 ///
-/// Counters: `larder_cache_too_large_total`, `larder_cache_swept_total` (rows that had expired; both with the
+/// Counters: `larder_cache_unread_records_total` (`reason`=`foreign`: rows that somebody else wrote, which are
+/// misses), `larder_cache_too_large_total`, `larder_cache_swept_total` (rows that had expired; all with the
 /// label `tier`) and `larder_postgres_connects_total`.
 ///
 /// ```no_run
@@ -85,6 +86,7 @@ struct Inner {
     pool: Pool,
     statements: Statements,
     value_bytes_max: u64,
+    foreign: Counter,
     too_large: Counter,
     swept: Counter,
     written: AtomicU64,
@@ -116,7 +118,9 @@ impl PostgresCache {
     fn over(pool: Pool, settings: PostgresCacheBuilder) -> Self {
         let PostgresCacheBuilder { schema, label, clock, value_bytes_max, .. } = settings;
         let statements = Statements::on(&schema);
+        let foreign = counter!("larder_cache_unread_records_total", "tier" => label.clone(), "reason" => "foreign");
         Self(Arc::new(Inner {
+            foreign,
             too_large: counter!("larder_cache_too_large_total", "tier" => label.clone()),
             swept: counter!("larder_cache_swept_total", "tier" => label.clone()),
             label,
@@ -130,16 +134,22 @@ impl PostgresCache {
     }
 
     async fn find(&self, keys: &[KeyRef<'_>]) -> Result<Vec<Option<Found<Bytes>>>, Trouble> {
-        let Inner { pool, statements, clock, .. } = &*self.0;
+        let Inner { pool, statements, clock, foreign, .. } = &*self.0;
         let mut found = vec![None; keys.len()];
         for (chunk, found) in keys.chunks(KEYS_MAX).zip(found.chunks_mut(KEYS_MAX)) {
             let keys: Vec<&[u8]> = chunk.iter().map(|key| key.as_str().as_bytes()).collect();
             for row in pool.query(&statements.read, &[&keys]).await? {
-                let odd = Trouble::Odd { what: "no row of a cache" };
+                let odd = Trouble::Odd { what: "a row for no key" };
                 let at = row.try_get::<_, i64>(0).ok().and_then(|at| usize::try_from(at - 1).ok());
                 let place = at.and_then(|at| found.get_mut(at));
-                let (Some(place), Some(value)) = (place, value(&row)) else { return Err(odd) };
-                *place = (value.age(&**clock) != Age::Expired).then(|| Found::here(value));
+                let place = place.ok_or(odd)?;
+                match value(&row) {
+                    Some(value) if value.age(&**clock) != Age::Expired => {
+                        *place = Some(Found::here(value));
+                    }
+                    Some(_) => {}
+                    None => foreign.increment(1),
+                }
             }
         }
         Ok(found)
@@ -230,7 +240,7 @@ impl Inner {
     }
 }
 
-/// The value of a row that was read; `None` when it is no such row.
+/// The value of a row that was read; `None` when it is none of ours.
 fn value(row: &Row) -> Option<CacheValue<Bytes>> {
     let version = match row.try_get::<_, Option<&[u8]>>(2).ok()? {
         Some(bytes) => Some(Version::from_bytes(bytes.try_into().ok()?)?),

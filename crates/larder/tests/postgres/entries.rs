@@ -131,6 +131,28 @@ pub(crate) async fn times_beyond_the_range_of_the_server_are_kept() {
     }
 }
 
+pub(crate) async fn a_version_that_no_clock_gives_is_a_miss_and_can_be_replaced() {
+    let server = PostgresServer::shared().unwrap();
+    let cache = cache(&server, "schema=foreign_versions");
+    let (k, sound) = (key("k"), key("sound"));
+    cache.write(sound.as_ref(), text("s"), Condition::Always).await.unwrap();
+    // Too short, too long, empty, and a reading beyond the last.
+    for version in ["01".to_owned(), "01".repeat(17), String::new(), "ff".repeat(16)] {
+        let row = format!("'k', 'x', '\\x{version}', NULL, NULL");
+        let plant = format!("INSERT INTO foreign_versions.cache VALUES ({row})");
+        server.query(&plant).unwrap();
+        assert_eq!(data(&cache, &k).await, None, "{version}");
+        let both = cache.read_many(&[k.as_ref(), sound.as_ref()]).await.unwrap();
+        let both: Vec<_> =
+            both.into_iter().map(|found| found.map(|found| found.value.data)).collect();
+        assert_eq!(both, [None, Some(bytes::Bytes::from("s"))], "{version}");
+        assert!(cache.write(k.as_ref(), text("new"), Condition::Always).await.unwrap().applied);
+        assert_eq!(data(&cache, &k).await.unwrap(), "new", "{version}");
+        let removed = cache.remove(k.as_ref(), Condition::Always).await.unwrap();
+        assert_eq!(removed, DeleteStatus::Deleted(1), "{version}");
+    }
+}
+
 pub(crate) async fn a_value_above_the_limit_is_refused_and_the_others_are_written() {
     let server = PostgresServer::shared().unwrap();
     let cache = cache(&server, "schema=large&max_value=1KiB");

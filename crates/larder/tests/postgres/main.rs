@@ -41,6 +41,7 @@ const TESTS: &[(&str, Run)] = tests! {
         a_key_that_is_written_twice_at_once_ends_with_the_last,
         batches_in_opposite_orders_do_not_stop_one_another,
         times_beyond_the_range_of_the_server_are_kept,
+        a_version_that_no_clock_gives_is_a_miss_and_can_be_replaced,
         a_value_above_the_limit_is_refused_and_the_others_are_written,
         there_are_no_more_connections_than_were_allowed;
     faults:
