@@ -97,11 +97,12 @@ impl Statements {
                  SELECT r.key, false, h.seqno FROM req r JOIN {head} h ON h.key = r.key"
             ),
             current: format!("SELECT key, false, seqno FROM {head} WHERE key = ANY ($1::text[])"),
-            // A head whose version somebody took away is an error, not an empty key.
+            // A head and its version are written by one statement, and the newest version is never truncated: it
+            // is the head, and one look-up in one index finds it.
             heads: format!(
-                "SELECT r.at, h.seqno, v.data FROM unnest($1::text[]) WITH ORDINALITY AS r(key, at) \
-                 JOIN {head} h ON h.key = r.key \
-                 LEFT JOIN {version} v ON v.key = h.key AND v.seqno = h.seqno"
+                "SELECT r.at, v.seqno, v.data FROM unnest($1::text[]) WITH ORDINALITY AS r(key, at) \
+                 CROSS JOIN LATERAL (SELECT seqno, data FROM {version} v WHERE v.key = r.key \
+                 ORDER BY v.seqno DESC LIMIT 1) v"
             ),
             scan: format!(
                 "SELECT seqno, data FROM {version} WHERE key = $1 AND seqno >= $2 \
