@@ -255,6 +255,11 @@ impl Shared {
         let link = Arc::new(Link { client, server, ended: Default::default() });
         {
             let mut state = self.lock();
+            if state.cut || state.stopped {
+                // That came while the server was being reached.
+                link.close();
+                return Ok(());
+            }
             state.open.retain(|link| Arc::strong_count(link) > 1);
             state.open.push(Arc::clone(&link));
         }

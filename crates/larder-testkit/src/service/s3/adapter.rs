@@ -12,6 +12,8 @@ use s3s::dto::{
 };
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::fault::{Faults, S3Quirk};
 use super::objects::{Condition, Objects, Unwritten};
@@ -21,17 +23,33 @@ use super::{ACCESS_KEY, BUCKET, SECRET_KEY};
 const BYTES_MAX: usize = 512 << 20;
 /// The most objects in one page of a listing, as in S3.
 const PAGE_MAX: i32 = 1_000;
+/// How long a store that looks before it writes leaves others to look, if none does.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// What S3 does with objects.
 #[derive(Clone, Debug)]
 pub(super) struct Adapter {
     objects: Arc<Objects>,
     faults: Arc<Faults>,
+    /// How many PUTs of a store that looks before it writes have looked.
+    looks: Arc<watch::Sender<u64>>,
 }
 
 impl Adapter {
-    pub(super) const fn new(objects: Arc<Objects>, faults: Arc<Faults>) -> Self {
-        Self { objects, faults }
+    pub(super) fn new(objects: Arc<Objects>, faults: Arc<Faults>) -> Self {
+        Self { objects, faults, looks: Arc::default() }
+    }
+
+    /// Notes that somebody has looked, and waits until somebody else has.
+    async fn looked(&self) {
+        let mut looks = self.looks.subscribe();
+        let mut mine = 0;
+        self.looks.send_modify(|looks| {
+            *looks += 1;
+            mine = *looks;
+        });
+        // A PUT that nobody competes with is carried out as well.
+        let _ = timeout(LOOK_MAX, looks.wait_for(|looks| *looks > mine)).await;
     }
 
     /// The whole protocol, with signatures.
@@ -85,8 +103,7 @@ impl S3 for Adapter {
         let bytes = bytes.map_err(|_| s3_error!(EntityTooLarge))?;
         let tag = if quirk == Some(S3Quirk::LooksThenWrites) {
             self.objects.holds(&input.key, &condition).map_err(refused)?;
-            // Meanwhile somebody else looks.
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            self.looked().await;
             self.objects.overwrite(&input.key, bytes).map_err(Unwritten::Disk)
         } else {
             self.objects.put(&input.key, bytes, &condition)
