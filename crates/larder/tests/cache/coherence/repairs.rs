@@ -7,14 +7,12 @@ use larder::cache::Tiered;
 use larder::compose::RaceWritePolicy;
 use larder_core::{Condition, ManualClock, Repair, RepairListener, SharedTier, Tier as _};
 
-use super::{Process, World};
+use super::{PATIENCE, Process, World};
 use crate::scripted::{Op, Scripted, When, key, text};
 
 /// Lets `there` copy what the shared tier has, which `here` has changed in vain.
 async fn copies_the_old_value(here: &Process, there: &Process) {
-    // By now the first message has come and gone.
-    here.hears_itself().await;
-    there.hears_itself().await;
+    there.heeds(here).await;
     assert_eq!(there.get().await.as_deref(), Some(&b"old"[..]), "the shared tier has no other");
     assert!(there.has_copy());
 }
@@ -47,8 +45,7 @@ async fn a_clear_that_is_made_up_for_is_told_once_more() {
     let [here, there] = world.pair().await;
     here.far.fail(Op::Remove);
     here.cache.clear().await.unwrap_err();
-    here.hears_itself().await;
-    there.hears_itself().await;
+    there.heeds(&here).await;
     // Put by somebody who does not know of the clear: with a version that it does not cover.
     there.put("after").await;
     assert!(there.has_copy());
@@ -75,6 +72,6 @@ async fn the_late_loser_of_a_race_is_told_when_it_has_landed() {
     outer.write(key("k"), text("new"), Condition::Always).await.unwrap();
     assert!(told.try_recv().is_err(), "it has not landed yet");
     drop(held);
-    let heard = move || told.recv_timeout(Duration::from_secs(10));
+    let heard = move || told.recv_timeout(PATIENCE);
     tokio::task::spawn_blocking(heard).await.unwrap().unwrap();
 }
