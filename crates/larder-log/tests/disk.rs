@@ -129,7 +129,7 @@ fn space_is_reclaimed_in_the_background() {
         put(&log, n, payload(n, 3000), Durability::Process);
         delete(&log, n, Durability::Process);
     }
-    for _ in 0..200 {
+    for _ in 0..3_000 {
         if log.stats().disk_bytes < 400_000 {
             return;
         }
@@ -144,11 +144,10 @@ fn second_open_names_the_owner_and_changes_nothing() {
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     put(&log, 1, &b"one"[..], Durability::Power);
     // Until the durable mark is written and synced, the owner itself goes on writing.
-    let mut before = Vec::new();
-    while before != files(dir.path()) {
-        before = files(dir.path());
-        std::thread::park_timeout(Duration::from_millis(150));
+    while log.stats().syncs < 2 {
+        std::thread::park_timeout(Duration::from_millis(5));
     }
+    let before = files(dir.path());
     match Log::open(dir.path(), LogOptions::default()) {
         Err(OpenError::Locked { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
         other => panic!("{other:?}"),

@@ -10,11 +10,12 @@ use larder_testkit::{Direction, Proxy};
 
 use crate::place::{assert_fails, cas, in_the_end, open, version, within};
 
-const LIMIT: Duration = Duration::from_millis(300);
+/// Long enough for a busy machine to answer in where it should.
+const LIMIT: Duration = Duration::from_secs(1);
 
 pub(crate) async fn a_killed_server_fails_calls_in_time_and_is_found_again() {
     let server = EtcdServer::start().unwrap();
-    let store = open(&format!("{}/x?timeout=300ms", server.uri())).await;
+    let store = open(&format!("{}/x?timeout=1s", server.uri())).await;
     in_the_end(async || cas(&store, "k", None, version(1, "before")).await).await;
     server.kill();
     for _ in 0..20 {
@@ -37,7 +38,7 @@ pub(crate) async fn a_killed_server_fails_calls_in_time_and_is_found_again() {
 
 pub(crate) async fn a_stopped_server_fails_calls_in_time() {
     let server = EtcdServer::start().unwrap();
-    let store = open(&format!("{}/x?timeout=300ms", server.uri())).await;
+    let store = open(&format!("{}/x?timeout=1s", server.uri())).await;
     in_the_end(async || cas(&store, "k", None, version(1, "old")).await).await;
     server.pause().unwrap();
     let late = version(2, "late");
@@ -93,7 +94,7 @@ pub(crate) async fn an_answer_that_is_lost_leaves_the_outcome_unknown() {
 pub(crate) async fn what_never_left_did_not_happen() {
     let server = EtcdServer::start().unwrap();
     let proxy = Proxy::to_port(server.port()).unwrap();
-    let store = open(&format!("etcd://{}/x?timeout=500ms", proxy.address())).await;
+    let store = open(&format!("etcd://{}/x?timeout=1s", proxy.address())).await;
     proxy.cut();
     // At first the end of the connection may not have been noticed.
     let _ = cas(&store, "other", None, version(1, "x")).await;
@@ -109,7 +110,7 @@ pub(crate) async fn another_member_is_asked_when_one_is_away_or_silent() {
     let server = EtcdServer::start().unwrap();
     let proxy = Proxy::to_port(server.port()).unwrap();
     let (away, near) = ("127.0.0.1:1", format!("127.0.0.1:{}", server.port()));
-    let store = open(&format!("etcd://{away},{},{near}/x?timeout=300ms", proxy.address())).await;
+    let store = open(&format!("etcd://{away},{},{near}/x?timeout=1s", proxy.address())).await;
     assert_eq!(proxy.accepted(), 1, "the first that answers is taken");
     in_the_end(async || cas(&store, "k", None, version(1, "a")).await).await;
     proxy.hang();

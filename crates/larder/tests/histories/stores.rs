@@ -17,7 +17,7 @@ pub(crate) async fn two<C: Consensus + 'static>(
 }
 
 async fn in_the_end<C>(open: &impl AsyncFn() -> Result<C, OpenError>) -> C {
-    for _ in 0..100 {
+    for _ in 0..3_000 {
         match open().await {
             Ok(store) => return store,
             Err(error) => assert_eq!(error.retry(), Retry::Later, "{error:?}"),

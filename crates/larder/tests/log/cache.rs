@@ -28,7 +28,7 @@ fn value(n: usize, len: usize) -> CacheValue<Bytes> {
 }
 
 fn tight() -> LogCacheBuilder {
-    LogCache::builder("log:/cache?capacity=1MiB&timeout=300ms").unwrap()
+    LogCache::builder("log:/cache?capacity=1MiB&timeout=1s").unwrap()
 }
 
 /// The cache on a simulated disk, in a run of the machine.
