@@ -12,7 +12,7 @@ use larder::cache::{
 };
 use larder::{
     Address, CacheValue, Condition, Key, MemorySpool, SharedSpool, SharedTier, Spool, SpoolId,
-    SystemClock, Tier, registry,
+    SystemClock, Tier, Timestamp, Version, registry,
 };
 use larder_log::sim::SimDisk;
 use larder_log::{
@@ -94,6 +94,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         // A debt with every field.
         [&b"LRDO\x01\x02\x0e"[..], &[7; 40], b"\x00\x04shop\x00\x01k", &[0; 4]].concat(),
         (0..=255).collect(),
+        cache_seed(),
     ]);
     seeds
 }
@@ -254,16 +255,41 @@ fn cache_checksum(data: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&data[..12]), &data[16..])
 }
 
-fn read_cache_record(data: &[u8]) {
+/// Where caches of bytes keep records, and how.
+fn records() -> (SharedTier<Bytes>, Encoded<SharedTier<Bytes>, RawCodec, NoCompression>, Key) {
+    let store = SharedTier::new(MemoryCache::builder(1 << 20).build());
+    let schema = Schema::new("shop", "page", 1).expect("a schema");
+    let place = Key::new(format!("shop:{:016x}:=k", schema.fingerprint()).as_str());
+    (store.clone(), Encoded::new(store, RawCodec, NoCompression, schema), place.expect("a key"))
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    runtime.expect("a runtime").block_on(async {
-        let store = SharedTier::new(MemoryCache::builder(1 << 20).build());
-        let schema = Schema::new("shop", "page", 1).expect("a schema");
-        let place = Key::new(format!("shop:{:016x}:=k", schema.fingerprint()).as_str());
-        let place = place.expect("a key");
+    runtime.expect("a runtime").block_on(work)
+}
+
+/// A record with every field.
+fn cache_seed() -> Vec<u8> {
+    let (store, tier, place) = records();
+    let key = Key::new("k").expect("a key");
+    let value = CacheValue {
+        data: Bytes::from_static(b"the payload of a record"),
+        expire: Some(Timestamp::MAX),
+        stale: Some(Timestamp::MAX),
+        version: Some(Version::from_parts(7, 9)),
+    };
+    let stored = block_on(async {
+        tier.write(key.as_ref(), value, Condition::Always).await.expect("a write");
+        store.read(place.as_ref()).await.expect("a read")
+    });
+    stored.expect("it was just written").value.data.to_vec()
+}
+
+fn read_cache_record(data: &[u8]) {
+    block_on(async {
+        let (store, tier, place) = records();
         let value = CacheValue::new(Bytes::copy_from_slice(data));
         store.write(place.as_ref(), value, Condition::Always).await.expect("a write");
-        let tier = Encoded::new(store, RawCodec, NoCompression, schema);
         let key = Key::new("k").expect("a key");
         // Never an error to the caller: a miss, or a value that is part of the input unless that
         // is compressed.
@@ -295,8 +321,7 @@ fn is_sound_debt(data: &[u8]) -> bool {
 }
 
 fn open_debt(data: &[u8]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    runtime.expect("a runtime").block_on(async {
+    block_on(async {
         let spool = SharedSpool::new(MemorySpool::new(SystemClock::shared(), 1 << 20, 9));
         let (id, bytes) = (SpoolId::new(&SystemClock), Bytes::copy_from_slice(data));
         spool.store(id, bytes.clone(), true, None).await.expect("room");
