@@ -28,14 +28,35 @@ impl Command {
     }
 
     fn encode(&self) -> String {
-        format!("{}\n{}\n{}", self.id, self.name, self.value)
+        pack([&self.id, &self.name, &self.value])
     }
 
     fn decode(text: &str) -> Option<Self> {
-        let (id, rest) = text.split_once('\n')?;
-        let (name, value) = rest.split_once('\n')?;
-        Some(Self { id: id.into(), name: name.into(), value: value.into() })
+        let [id, name, value] = unpack(text)?.try_into().ok()?;
+        Some(Self { id, name, value })
     }
+}
+
+/// Texts as one, each behind its length: whatever stood between them might be in them, too.
+fn pack<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
+    let mut packed = String::new();
+    for text in texts {
+        packed.push_str(&text.len().to_string());
+        packed.push(':');
+        packed.push_str(text);
+    }
+    packed
+}
+
+fn unpack(mut packed: &str) -> Option<Vec<String>> {
+    let mut texts = Vec::new();
+    while !packed.is_empty() {
+        let (length, rest) = packed.split_once(':')?;
+        let (text, rest) = rest.split_at_checked(length.parse().ok()?)?;
+        texts.push(text.to_owned());
+        packed = rest;
+    }
+    Some(texts)
 }
 
 /// One process's copy of the state, and how far it has come.
@@ -124,15 +145,15 @@ impl<C: Consensus> Replica<C> {
     pub async fn take_snapshot(&mut self) -> Result<(), Box<dyn Error>> {
         self.catch_up().await?;
         let Some(applied) = self.applied else { return Ok(()) };
-        let mut lines = vec![self.seen.len().to_string()];
-        lines.extend(self.seen.iter().cloned());
-        lines.extend(self.state.iter().flat_map(|(name, value)| [name.clone(), value.clone()]));
+        let count = self.seen.len().to_string();
+        let state = self.state.iter().flat_map(|(name, value)| [name, value]);
+        let texts = pack([&count].into_iter().chain(&self.seen).chain(state));
         // The number of a snapshot is how far it goes: an older one never takes the place of a newer one.
         let head = self.store.head(&self.snapshot).await?.map(|head| head.seqno);
         if head >= Some(applied) {
             return Ok(());
         }
-        let new = VersionedData { seqno: applied, data: lines.join("\n").into() };
+        let new = VersionedData { seqno: applied, data: texts.into() };
         let taken = self.store.compare_and_set(&self.snapshot, head, new).await?;
         if taken == CaSResult::Committed {
             self.store.truncate(&self.snapshot, applied).await?;
@@ -146,11 +167,12 @@ impl<C: Consensus> Replica<C> {
         if snapshot.seqno < log_begins {
             return Err(format!("the log begins at {log_begins}, behind the snapshot").into());
         }
-        let mut lines = std::str::from_utf8(&snapshot.data)?.lines().map(str::to_owned);
-        let count = lines.next().ok_or("a snapshot without a beginning")?.parse()?;
-        self.seen = lines.by_ref().take(count).collect();
+        let texts = unpack(std::str::from_utf8(&snapshot.data)?).ok_or("no snapshot")?;
+        let mut texts = texts.into_iter();
+        let count = texts.next().ok_or("a snapshot without a beginning")?.parse()?;
+        self.seen = texts.by_ref().take(count).collect();
         self.state.clear();
-        while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
+        while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
             self.state.insert(name, value);
         }
         self.applied = Some(snapshot.seqno);

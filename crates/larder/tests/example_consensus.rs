@@ -71,3 +71,20 @@ async fn all_copies_come_to_the_same_state_and_each_command_is_in_it_once() {
         }
     }
 }
+
+/// Whatever is in names and values, and at their ends.
+#[tokio::test]
+async fn a_snapshot_holds_what_the_log_held() {
+    let store = SharedConsensus::new(MemoryConsensus::default());
+    let mut replica = Replica::new(store.clone(), "state");
+    for (name, value) in
+        [("a\nb", "c\n\nd"), ("", "e\r"), ("1:2", "3:4:"), ("\u{e9}", ""), ("z", "")]
+    {
+        replica.submit(&Command::set(name, value)).await.unwrap();
+        assert_eq!(replica.state()[name], value);
+    }
+    replica.take_snapshot().await.unwrap();
+    let mut late = Replica::new(store, "state");
+    late.catch_up().await.unwrap();
+    assert_eq!((late.state(), late.state().len()), (replica.state(), 5));
+}
