@@ -5,6 +5,7 @@
 
 mod bench;
 mod command;
+mod features;
 #[cfg(feature = "proto")]
 mod proto;
 mod setup;
@@ -21,6 +22,7 @@ The chores of the workspace.
                                  with --setup it installs what is missing first
     cargo xtask setup            install what the tests need, say what is done
     cargo xtask tidy             directions between crates and rooms, file sizes, forbidden calls
+    cargo xtask features         every set of backends, each without TLS, with it, or not at all
     cargo xtask laws             write docs/laws.md anew from the laws
     cargo xtask proto            write the messages of etcd anew from crates/larder/proto
     cargo xtask bench [spool|cache] ...
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         ["test", "--setup"] => setup::install().and_then(|()| suite::test()),
         ["setup"] => setup::install(),
         ["tidy"] => tidy::check(),
+        ["features"] => features::all(),
         ["laws"] => suite::write_laws(),
         #[cfg(feature = "proto")]
         ["proto"] => proto::write(),

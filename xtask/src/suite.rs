@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use crate::command::{exists, output, root, run};
-use crate::{print, tidy};
+use crate::{features, print, tidy};
 
 /// Every step is required; a law or service that cannot run fails instead of being passed over.
 const STRICT: &[(&str, &str)] = &[("LARDER_TEST_REQUIRE", "all"), ("RUSTDOCFLAGS", "-D warnings")];
@@ -23,8 +23,7 @@ pub(crate) fn test() -> Result<(), String> {
         run("cargo", &[&["clippy", "--all-targets"][..], ALL, &strict].concat(), &[])?;
         let benchmarks = ["clippy", "-p", "larder-bench", "--all-targets", "--locked"];
         run("cargo", &[&benchmarks[..], &strict[..]].concat(), &[])?;
-        let least = ["clippy", "-p", "larder", "--no-default-features", "--locked"];
-        run("cargo", &[&least[..], &strict[..]].concat(), &[])
+        features::few()
     })?;
     timed("tests", || tests(ALL))?;
     timed("benchmarks", || tests(&["-p", "larder-bench", "--locked"]))?;
