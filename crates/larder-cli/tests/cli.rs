@@ -190,15 +190,21 @@ fn a_cache_on_disk_remembers_beyond_its_process() {
 fn a_backend_is_checked_against_its_contract_without_a_trace() {
     let folder = tempfile::tempdir().unwrap();
     let uri = log_uri(&folder.path().join("place"));
-    for (uri, contract) in [(uri.as_str(), "consensus"), ("memory:", "spool"), ("memory:", "cache")]
-    {
-        let checked = run(&["check", uri, "--contract", contract, "--json"]).ok();
-        let objects = checked.objects();
-        let last = objects.last().unwrap();
-        assert_eq!((&last["broken"], &last["contract"]), (&json!(0), &json!(contract)));
-        assert!(last["held"].as_u64().unwrap() > 20, "{last}");
-        assert!(objects[0]["law"].is_string());
+    let in_memory = ["needs reopen", "needs second-open", "needs tight-place"];
+    let spool = [&["needs payload-limit"][..], &in_memory].concat();
+    let cache = [&["needs clock", "needs outage"][..], &in_memory].concat();
+    for (uri, contract, lacks) in [
+        (uri.as_str(), "consensus", &[][..]),
+        (&uri, "spool", &["needs damage"]),
+        (&uri, "cache", &["needs clock", "needs damage", "needs outage"]),
+        ("memory:", "spool", &spool),
+        ("memory:", "cache", &cache),
+        ("memory:", "consensus", &["needs reopen", "needs second-open"]),
+    ] {
+        let ran = support::service::check_holds(uri, contract, 21, lacks);
+        assert!(ran.objects()[0]["law"].is_string());
     }
+    support::check_that_fails(&format!("{uri}?max_payload=1KiB"), "consensus");
     assert!(!folder.path().join("place").exists());
 }
 

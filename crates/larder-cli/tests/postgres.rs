@@ -15,8 +15,9 @@ mod support;
 use std::process::ExitCode;
 
 use larder_testkit::service::{Authority, PostgresServer};
-use libtest_mimic::{Arguments, Failed, Trial};
-use support::{Call, Checking, Daemon, check_that_fails, check_that_is_interrupted, run, run_with};
+use support::{
+    Call, Daemon, block_on, check_that_fails, check_that_is_interrupted, run, run_with, service,
+};
 
 const TESTS: &[(&str, fn())] = &[
     ("an_entry_is_put_found_and_removed", entry),
@@ -34,22 +35,7 @@ const TESTS: &[(&str, fn())] = &[
 ];
 
 fn main() -> ExitCode {
-    let missing = PostgresServer::missing();
-    let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
-    let required = required.split(',').any(|word| matches!(word.trim(), "all" | "postgres"));
-    let trials = TESTS.iter().map(|(name, test)| {
-        let missing = missing.clone();
-        let ignored = missing.is_some() && !required;
-        let run = move || {
-            if let Some(why) = missing {
-                return Err(Failed::from(why));
-            }
-            test();
-            Ok(())
-        };
-        Trial::test(*name, run).with_ignored_flag(ignored)
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    service::try_all("postgres", PostgresServer::missing().as_ref(), TESTS)
 }
 
 /// The schemas that are not the server's own.
@@ -60,29 +46,18 @@ fn schemas(server: &PostgresServer) -> Vec<Vec<Option<String>>> {
 
 fn entry() {
     let server = PostgresServer::start().unwrap();
-    let uri = format!("{}?schema=cli", server.uri());
-    run_with(&["cache", "put", &uri, "k", "-", "--ttl", "1min"], b"payload").ok();
-    assert_eq!(run(&["cache", "get", &uri, "k"]).ok().stdout, b"payload");
-    assert!(run(&["cache", "stat", &uri, "k"]).ok().text().contains("size=7 fresh ttl="));
-    run(&["cache", "rm", &uri, "k"]).ok();
-    run(&["cache", "get", &uri, "k"]).fails(3, "no entry");
+    service::cache_entry(&format!("{}?schema=cli", server.uri()));
 }
 
 fn check() {
     let server = PostgresServer::start().unwrap();
-    let ran = run(&["check", &server.uri(), "--contract", "cache", "--json"]).ok();
-    let last = ran.objects().pop().unwrap();
-    assert_eq!(last["broken"], 0);
-    assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    service::check_holds(&server.uri(), "cache", 31, service::CACHE_LACKS);
     assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
 }
 
 fn check_bus() {
     let server = PostgresServer::start().unwrap();
-    let ran = run(&["check", &server.uri(), "--contract", "bus", "--json"]).ok();
-    let last = ran.objects().pop().unwrap();
-    assert_eq!(last["broken"], 0);
-    assert!(last["held"].as_u64().unwrap() >= 5, "{last}");
+    service::check_holds(&server.uri(), "bus", 5, &[]);
     assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
 }
 
@@ -95,19 +70,7 @@ fn bench() {
 
 fn consensus() {
     let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
-    let uri = server.uri();
-    let cas = |expected: &str, seqno: &str, data: &[u8]| {
-        let words = ["consensus", "cas", &uri, "k", "--expected", expected, "--seqno", seqno, "-"];
-        run_with(&words, data)
-    };
-    cas("none", "5", b"five").ok();
-    cas("none", "7", b"seven").fails(4, "the seqno is 5");
-    cas("5", "10", b"ten").ok();
-    assert_eq!(run(&["consensus", "head", &uri, "k"]).ok().stdout, b"ten");
-    assert_eq!(run(&["consensus", "scan", &uri, "k"]).ok().text().lines().count(), 2);
-    run(&["consensus", "truncate", &uri, "k", "--seqno", "11"]).fails(4, "above the head");
-    assert_eq!(run(&["consensus", "truncate", &uri, "k", "--seqno", "10"]).ok().text(), "1\n");
-    assert_eq!(run(&["consensus", "keys", &uri]).ok().text(), "k\n");
+    service::consensus_versions(&server.uri());
 }
 
 fn watch() {
@@ -133,10 +96,7 @@ fn watch() {
 
 fn check_consensus() {
     let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
-    let ran = run(&["check", &server.uri(), "--contract", "consensus", "--json"]).ok();
-    let last = ran.objects().pop().unwrap();
-    assert_eq!(last["broken"], 0);
-    assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    service::check_holds(&server.uri(), "consensus", 31, service::CONSENSUS_LACKS);
     assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
 }
 
@@ -158,17 +118,13 @@ fn check_that_does_not_end_well() {
 
 fn check_without_server() {
     let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
-    let checking = Checking::begun(&server.uri(), "consensus");
-    server.kill();
-    let ran = checking.ends();
-    assert_ne!(ran.code, 0);
-    let (_, left) = ran.stderr.split_once("left behind: the schemas ").unwrap();
-    let (left, how) = left.split_once(';').unwrap();
-    assert!(how.contains("DROP SCHEMA NAME CASCADE"), "{how}");
+    let how = "DROP SCHEMA NAME CASCADE";
+    let kill = || server.kill();
+    let left = service::check_without_server(&server.uri(), "consensus", kill, "the schemas", how);
     server.restart().unwrap();
     let is_there = |name: &str| schemas(&server).contains(&vec![Some(name.to_owned())]);
-    assert!(left.split(", ").any(is_there), "{left}");
-    for name in left.split(", ") {
+    assert!(left.iter().any(|name| is_there(name)), "{left:?}");
+    for name in left {
         server.query(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).unwrap();
     }
     assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
@@ -183,11 +139,12 @@ fn tls() {
         format!("postgres://larder@{host}:{port}/postgres?sslmode=verify-full&ca={ca}")
     };
     let uri = at("localhost", authority.file());
-    for contract in ["cache", "bus", "consensus"] {
-        let ran = run(&["check", &uri, "--contract", contract, "--json"]).ok();
-        let last = ran.objects().pop().unwrap();
-        assert_eq!(last["broken"], 0);
-        assert!(last["held"].as_u64().unwrap() >= 5, "{last}");
+    for (contract, held, lacks) in [
+        ("cache", 31, service::CACHE_LACKS),
+        ("bus", 5, &[]),
+        ("consensus", 31, service::CONSENSUS_LACKS),
+    ] {
+        service::check_holds(&uri, contract, held, lacks);
     }
     assert!(schemas(&server).is_empty(), "{:?}", schemas(&server));
     let other = Authority::new().unwrap();
@@ -227,28 +184,12 @@ fn password() {
     server.query("CREATE ROLE me LOGIN SUPERUSER PASSWORD 'hush'").unwrap();
     let at = |login: &str| format!("postgres://{login}@127.0.0.1:{}/postgres", server.port());
     let wrong = at("me:hush-not");
-    for words in [
-        &["cache", "get", &wrong, "k"][..],
-        &["check", &wrong, "--contract", "cache"],
-        &["bench", &wrong, "--contract", "cache", "--seconds", "1"],
-        &["cache", "get", &at("me:hush%"), "k"],
-        &["cache", "get", &at("me:hu?sh"), "k"],
-    ] {
-        let ran = run(words);
-        assert_ne!(ran.code, 0);
-        assert!(!ran.stderr.contains("hu"), "{}", ran.stderr);
-        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
-    }
+    service::cache_logins_stay_secret(&wrong, [&at("me:hush%"), &at("me:hu?sh")]);
     run(&["cache", "get", &wrong, "k"]).fails(5, "28P01");
     let right = at("me:hush");
     let ran = run(&["cache", "get", &right, "k"]);
     assert!(!ran.stderr.contains("hush"), "{}", ran.stderr);
     ran.fails(3, "no entry");
-}
-
-fn block_on(test: impl Future<Output = ()>) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().build().unwrap().block_on(test);
 }
 
 fn without_server() {

@@ -17,9 +17,8 @@ use std::time::{Duration, Instant};
 
 use larder_testkit::Proxy;
 use larder_testkit::service::RedisServer;
-use libtest_mimic::{Arguments, Failed, Trial};
 use support::{
-    Call, Daemon, check_that_fails, check_that_is_interrupted, in_the_end, run, run_with,
+    Call, Daemon, block_on, check_that_fails, check_that_is_interrupted, in_the_end, run, service,
 };
 
 const TESTS: &[(&str, fn())] = &[
@@ -27,6 +26,7 @@ const TESTS: &[(&str, fn())] = &[
     ("check_tries_every_law_and_leaves_nothing", check),
     ("check_tries_every_law_of_a_bus", check_bus),
     ("a_check_that_fails_or_is_interrupted_leaves_nothing", check_that_does_not_end_well),
+    ("what_a_check_cannot_remove_it_names", check_without_server),
     ("bench_leaves_nothing", bench),
     ("a_password_is_nowhere_in_what_is_said", password),
     ("a_daemon_shares_its_second_tier", shared_tier),
@@ -40,22 +40,7 @@ const TESTS: &[(&str, fn())] = &[
 ];
 
 fn main() -> ExitCode {
-    let missing = RedisServer::missing();
-    let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
-    let required = required.split(',').any(|word| matches!(word.trim(), "all" | "redis"));
-    let trials = TESTS.iter().map(|(name, test)| {
-        let missing = missing.clone();
-        let ignored = missing.is_some() && !required;
-        let run = move || {
-            if let Some(why) = missing {
-                return Err(Failed::from(why));
-            }
-            test();
-            Ok(())
-        };
-        Trial::test(*name, run).with_ignored_flag(ignored)
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    service::try_all("redis", RedisServer::missing().as_ref(), TESTS)
 }
 
 /// How many keys the database holds.
@@ -65,21 +50,13 @@ fn size(server: &RedisServer) -> String {
 
 fn entry() {
     let server = RedisServer::start().unwrap();
-    let uri = format!("{}?namespace=cli", server.uri(0));
-    run_with(&["cache", "put", &uri, "k", "-", "--ttl", "1min"], b"payload").ok();
-    assert_eq!(run(&["cache", "get", &uri, "k"]).ok().stdout, b"payload");
-    assert!(run(&["cache", "stat", &uri, "k"]).ok().text().contains("size=7 fresh ttl="));
-    run(&["cache", "rm", &uri, "k"]).ok();
-    run(&["cache", "get", &uri, "k"]).fails(3, "no entry");
+    service::cache_entry(&format!("{}?namespace=cli", server.uri(0)));
 }
 
 fn check() {
     let server = RedisServer::start().unwrap();
     server.command("SET larder:mine untouched").unwrap();
-    let ran = run(&["check", &server.uri(0), "--contract", "cache", "--json"]).ok();
-    let last = ran.objects().pop().unwrap();
-    assert_eq!(last["broken"], 0);
-    assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    service::check_holds(&server.uri(0), "cache", 31, service::CACHE_LACKS);
     assert_eq!(size(&server), ":1\r\n", "keys were left or taken");
 }
 
@@ -92,16 +69,18 @@ fn check_that_does_not_end_well() {
     assert_eq!(size(&server), ":1\r\n", "keys were left or taken");
 }
 
+fn check_without_server() {
+    let server = RedisServer::start().unwrap();
+    let (how, kill) = ("delete the keys that begin with it", || server.kill());
+    let left = service::check_without_server(&server.uri(0), "cache", kill, "the namespace", how);
+    assert!(left.len() == 1 && left[0].starts_with("larder_check_"), "{left:?}");
+}
+
 fn check_bus() {
     let server = RedisServer::start().unwrap();
-    let mut held = Vec::new();
     for uri in ["memory:", &server.uri(0)] {
-        let ran = run(&["check", uri, "--contract", "bus", "--json"]).ok();
-        let last = ran.objects().pop().unwrap();
-        assert_eq!((&last["contract"], &last["broken"]), (&"bus".into(), &0.into()), "{last}");
-        held.push(last["held"].as_u64().unwrap());
+        service::check_holds(uri, "bus", 5, &[]);
     }
-    assert!(held.iter().all(|held| *held >= 5), "{held:?}");
     assert_eq!(size(&server), ":0\r\n");
     server.kill();
     run(&["check", &server.uri(0), "--contract", "bus"]).fails(5, "cannot connect");
@@ -119,18 +98,7 @@ fn password() {
     let server = RedisServer::start_with(&["--requirepass", "hush"]).unwrap();
     let at = |login: &str| format!("redis://{login}@127.0.0.1:{}/0", server.port());
     let wrong = at(":hush-not");
-    for words in [
-        &["cache", "get", &wrong, "k"][..],
-        &["check", &wrong, "--contract", "cache"],
-        &["bench", &wrong, "--contract", "cache", "--seconds", "1"],
-        &["cache", "get", &at(":hush%"), "k"],
-        &["cache", "get", &at("me:hu?sh"), "k"],
-    ] {
-        let ran = run(words);
-        assert_ne!(ran.code, 0);
-        assert!(!ran.stderr.contains("hu"), "{}", ran.stderr);
-        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
-    }
+    service::cache_logins_stay_secret(&wrong, [&at(":hush%"), &at("me:hu?sh")]);
     let right = at(":hush");
     run(&["cache", "get", &wrong, "k"]).fails(5, "WRONGPASS");
     let ran = run(&["cache", "get", &right, "k"]);
@@ -173,11 +141,6 @@ fn daemon_that_waits(
             "#
         ),
     )
-}
-
-fn block_on(test: impl Future<Output = ()>) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().build().unwrap().block_on(test);
 }
 
 fn compression() {

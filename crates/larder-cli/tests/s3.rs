@@ -10,7 +10,7 @@
 mod support;
 
 use larder_testkit::service::{Authority, S3Quirk, S3Server};
-use support::{check_that_fails, check_that_is_interrupted, larder, run, run_with};
+use support::{check_that_fails, check_that_is_interrupted, larder, run, service};
 
 #[path = "../../larder/tests/support/terminator.rs"]
 mod terminator;
@@ -19,27 +19,13 @@ mod terminator;
 fn versions_are_swapped_scanned_and_truncated() {
     let server = S3Server::start().unwrap();
     let uri = server.uri("cli");
-    let cas = |expected: &str, seqno: &str, data: &[u8]| {
-        let words = ["consensus", "cas", &uri, "k", "--expected", expected, "--seqno", seqno, "-"];
-        run_with(&words, data)
-    };
-    cas("none", "5", b"five").ok();
-    cas("none", "7", b"seven").fails(4, "the seqno is 5");
-    cas("5", "10", b"ten").ok();
-    assert_eq!(run(&["consensus", "head", &uri, "k"]).ok().stdout, b"ten");
-    assert_eq!(run(&["consensus", "scan", &uri, "k"]).ok().text().lines().count(), 2);
-    run(&["consensus", "truncate", &uri, "k", "--seqno", "11"]).fails(4, "above the head");
-    assert_eq!(run(&["consensus", "truncate", &uri, "k", "--seqno", "10"]).ok().text(), "1\n");
-    assert_eq!(run(&["consensus", "keys", &uri]).ok().text(), "k\n");
+    service::consensus_versions(&uri);
 }
 
 #[test]
 fn check_tries_every_law_and_leaves_nothing() {
     let server = S3Server::start().unwrap();
-    let ran = run(&["check", &server.uri("mine"), "--contract", "consensus", "--json"]).ok();
-    let last = ran.objects().pop().unwrap();
-    assert_eq!(last["broken"], 0);
-    assert!(last["held"].as_u64().unwrap() > 30, "{last}");
+    service::check_holds(&server.uri("mine"), "consensus", 31, service::CONSENSUS_LACKS);
     assert_eq!(server.names(), Vec::<String>::new());
 }
 
@@ -57,6 +43,16 @@ fn a_check_that_fails_or_is_interrupted_leaves_nothing() {
     run(&["check", &uri, "--contract", "consensus"]).fails(5, "conditional PUTs");
     assert_eq!(server.names(), ["mine/larder_law"]);
     assert_eq!(server.object("mine/larder_law").unwrap(), b"mine");
+}
+
+#[test]
+fn what_a_check_cannot_remove_it_names() {
+    let server = S3Server::start().unwrap();
+    let kill = || server.kill();
+    let (what, how) = ("below the prefixes", "delete the objects there");
+    let uri = server.uri("mine");
+    let left = service::check_without_server(&uri, "consensus", kill, what, how);
+    assert!(left.iter().all(|name| name.starts_with("mine/larder_")), "{left:?}");
 }
 
 #[test]
@@ -116,6 +112,9 @@ fn the_environment_says_who_and_where_over_tls() {
     let other = Authority::new().unwrap();
     let strange = format!("s3://shelf/env?ca={}", other.file().display());
     run(&["consensus", "head", &strange, "k"], secret).fails(5, "no TLS with s3://shelf/env");
+    // Who is right about the authority, and wrong about the name.
+    let by_number = format!("{uri}&endpoint=https://127.0.0.1:{port}");
+    run(&["consensus", "head", &by_number, "k"], secret).fails(5, "not valid for name");
 }
 
 #[test]

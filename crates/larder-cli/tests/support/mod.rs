@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod service;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -351,6 +353,12 @@ impl Answer {
         assert!(!message.is_empty() && !message.contains('\n'), "{message}");
         self
     }
+}
+
+/// Runs what waits for answers.
+pub(crate) fn block_on(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(test);
 }
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
