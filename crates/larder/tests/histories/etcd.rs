@@ -1,15 +1,13 @@
 //! An etcd server behind a way that is cut, held up and slowed down.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use larder::consensus::EtcdConsensus;
 use larder::{Consensus as _, Durability, SharedConsensus};
+use larder_testkit::Random;
 use larder_testkit::service::{Authority, EtcdServer};
-use larder_testkit::{Proxy, Random};
 use tokio::time::sleep;
 
-use crate::outage::until_some_were_resolved;
+use crate::outage::{LONG, until_some_were_resolved};
+use crate::served::{Behind, moment};
 use crate::{Engine, Test, runs, stores, way};
 
 mod cluster;
@@ -29,29 +27,29 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 ];
 
 struct Etcd {
-    server: Arc<EtcdServer>,
-    proxy: Proxy,
+    behind: Behind<EtcdServer>,
     /// Who vouches for it, if it is spoken to over TLS.
     authority: Option<Authority>,
 }
 
 impl Etcd {
     fn start() -> Self {
-        let server = Arc::new(EtcdServer::start().unwrap());
-        Self { proxy: Proxy::to_port(server.port()).unwrap(), server, authority: None }
+        let server = EtcdServer::start().unwrap();
+        let port = server.port();
+        Self { behind: Behind::new(server, port), authority: None }
     }
 
     #[cfg(feature = "etcd-tls")]
     fn start_with_tls() -> Self {
         let authority = Authority::new().unwrap();
         let identity = authority.certify("localhost").unwrap();
-        let server = Arc::new(EtcdServer::start_with_tls(&identity, &[]).unwrap());
-        let proxy = Proxy::to_port(server.tls_port().unwrap()).unwrap();
-        Self { proxy, server, authority: Some(authority) }
+        let server = EtcdServer::start_with_tls(&identity, &[]).unwrap();
+        let port = server.tls_port().unwrap();
+        Self { behind: Behind::new(server, port), authority: Some(authority) }
     }
 
     fn uri(&self) -> String {
-        let port = self.proxy.address().port();
+        let port = self.behind.port();
         match &self.authority {
             None => format!("etcd://127.0.0.1:{port}/histories?timeout=300ms"),
             Some(authority) => {
@@ -59,27 +57,6 @@ impl Etcd {
                 format!("etcds://localhost:{port}/histories?timeout=2s&ca={ca}")
             }
         }
-    }
-
-    /// Does something to the server that takes its time.
-    async fn to_server(&self, act: impl FnOnce(&EtcdServer) + Send + 'static) {
-        let server = Arc::clone(&self.server);
-        tokio::task::spawn_blocking(move || act(&server)).await.unwrap();
-    }
-
-    async fn kill(&self) {
-        self.to_server(|server| {
-            server.kill();
-            server.restart().unwrap();
-        })
-        .await;
-    }
-
-    /// SIGSTOP.
-    async fn stand_still(&self, moment: Duration) {
-        self.to_server(|server| server.pause().unwrap()).await;
-        sleep(moment).await;
-        self.to_server(|server| server.resume().unwrap()).await;
     }
 }
 
@@ -94,22 +71,21 @@ impl Engine for Etcd {
     }
 
     async fn disturb(&self, random: &mut Random) {
-        let moment = Duration::from_millis(10 + random.word() % 60);
+        let moment = moment(random);
         match random.below(way::KINDS + 1) {
-            kind @ ..way::KINDS => way::disturb(&self.proxy, kind, random),
-            _ => self.stand_still(moment * 4).await,
+            kind @ ..way::KINDS => way::disturb(&self.behind.proxy, kind, random),
+            _ => self.behind.stand_still(moment * 4).await,
         }
         sleep(moment).await;
         self.calm().await;
     }
 
     async fn restart(&self, random: &mut Random) {
-        sleep(Duration::from_millis(random.word() % 60)).await;
-        self.kill().await;
+        self.behind.kill_soon(random).await;
     }
 
     async fn calm(&self) {
-        self.proxy.restore();
+        self.behind.proxy.restore();
     }
 }
 
@@ -125,22 +101,21 @@ async fn restarts() {
 
 async fn cut_connections() {
     let engine = Etcd::start();
-    until_some_were_resolved(&engine, async || engine.proxy.kill()).await;
+    until_some_were_resolved(&engine, async || engine.behind.proxy.kill()).await;
 }
 
 #[cfg(feature = "etcd-tls")]
 async fn cut_connections_over_tls() {
     let engine = Etcd::start_with_tls();
-    until_some_were_resolved(&engine, async || engine.proxy.kill()).await;
+    until_some_were_resolved(&engine, async || engine.behind.proxy.kill()).await;
 }
 
 async fn a_killed_server() {
     let engine = Etcd::start();
-    until_some_were_resolved(&engine, async || engine.kill().await).await;
+    until_some_were_resolved(&engine, async || engine.behind.kill().await).await;
 }
 
 async fn a_still_server() {
     let engine = Etcd::start();
-    let longer_than_a_call = Duration::from_millis(700);
-    until_some_were_resolved(&engine, async || engine.stand_still(longer_than_a_call).await).await;
+    until_some_were_resolved(&engine, async || engine.behind.stand_still(LONG).await).await;
 }

@@ -24,6 +24,8 @@ mod resolved;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(any(feature = "postgres", feature = "etcd", feature = "s3"))]
+mod served;
+#[cfg(any(feature = "postgres", feature = "etcd", feature = "s3"))]
 mod stores;
 #[cfg(any(feature = "postgres", feature = "etcd", feature = "s3"))]
 mod way;

@@ -11,6 +11,10 @@ use crate::{Engine, Wrong, first_seed, run_with};
 /// How often the server is disturbed in one history.
 const TURNS: usize = 6;
 
+/// Longer than a call may take.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+pub(crate) const LONG: Duration = Duration::from_millis(700);
+
 /// A history from a seed while `disturb` runs, which has to say when it is enough.
 pub(crate) async fn history(
     engine: &impl Engine,

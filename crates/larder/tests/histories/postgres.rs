@@ -1,17 +1,16 @@
 //! A PostgreSQL server behind a way that is cut, held up and slowed down.
 
-use std::sync::Arc;
 #[cfg(feature = "postgres-tls")]
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use larder::SharedConsensus;
 use larder::consensus::PostgresConsensus;
+use larder_testkit::Random;
 use larder_testkit::service::{Authority, PostgresServer};
-use larder_testkit::{Proxy, Random};
 use tokio::time::sleep;
 
-use crate::outage::until_some_were_resolved;
+use crate::outage::{LONG, until_some_were_resolved};
+use crate::served::{Behind, aside, moment};
 use crate::{Engine, Test, runs, stores, way};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
@@ -27,29 +26,31 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 ];
 
 struct Postgres {
-    server: Arc<PostgresServer>,
-    proxy: Proxy,
+    behind: Behind<PostgresServer>,
     /// Who vouches for it, if it is spoken to over TLS.
     authority: Option<Authority>,
 }
 
 impl Postgres {
     fn start() -> Self {
-        let server = Arc::new(PostgresServer::start_with(&["fsync=on"]).unwrap());
-        Self { proxy: Proxy::to_port(server.port()).unwrap(), server, authority: None }
+        Self::on(PostgresServer::start_with(&["fsync=on"]).unwrap(), None)
     }
 
     #[cfg(feature = "postgres-tls")]
     fn start_with_tls() -> Self {
         let authority = Authority::new().unwrap();
         let identity = authority.certify("localhost").unwrap();
-        let server = Arc::new(PostgresServer::start_with_tls(&identity, &["fsync=on"]).unwrap());
-        let proxy = Proxy::to_port(server.port()).unwrap();
-        Self { proxy, server, authority: Some(authority) }
+        let server = PostgresServer::start_with_tls(&identity, &["fsync=on"]).unwrap();
+        Self::on(server, Some(authority))
+    }
+
+    fn on(server: PostgresServer, authority: Option<Authority>) -> Self {
+        let port = server.port();
+        Self { behind: Behind::new(server, port), authority }
     }
 
     fn uri(&self) -> String {
-        let port = self.proxy.address().port();
+        let port = self.behind.port();
         let (host, rest) = match &self.authority {
             None => ("127.0.0.1", "timeout=300ms".to_owned()),
             Some(authority) => {
@@ -60,32 +61,9 @@ impl Postgres {
         format!("postgres://larder@{host}:{port}/postgres?schema=histories&connections=4&{rest}")
     }
 
-    /// Does something to the server that takes its time.
-    async fn to_server(&self, act: impl FnOnce(&PostgresServer) + Send + 'static) {
-        let server = Arc::clone(&self.server);
-        tokio::task::spawn_blocking(move || act(&server)).await.unwrap();
-    }
-
     async fn terminate(&self) {
-        self.to_server(|server| {
-            server.terminate("larder").unwrap();
-        })
-        .await;
-    }
-
-    async fn kill(&self) {
-        self.to_server(|server| {
-            server.kill();
-            server.restart().unwrap();
-        })
-        .await;
-    }
-
-    /// SIGSTOP to all of its processes.
-    async fn stand_still(&self, moment: Duration) {
-        self.to_server(|server| server.pause().unwrap()).await;
-        sleep(moment).await;
-        self.to_server(|server| server.resume().unwrap()).await;
+        let terminated = aside(self.behind.server(), |server| server.terminate("larder"));
+        terminated.await.unwrap();
     }
 }
 
@@ -96,23 +74,22 @@ impl Engine for Postgres {
     }
 
     async fn disturb(&self, random: &mut Random) {
-        let moment = Duration::from_millis(10 + random.word() % 60);
+        let moment = moment(random);
         match random.below(way::KINDS + 2) {
-            kind @ ..way::KINDS => way::disturb(&self.proxy, kind, random),
+            kind @ ..way::KINDS => way::disturb(&self.behind.proxy, kind, random),
             way::KINDS => self.terminate().await,
-            _ => self.stand_still(moment * 4).await,
+            _ => self.behind.stand_still(moment * 4).await,
         }
         sleep(moment).await;
         self.calm().await;
     }
 
     async fn restart(&self, random: &mut Random) {
-        sleep(Duration::from_millis(random.word() % 60)).await;
-        self.kill().await;
+        self.behind.kill_soon(random).await;
     }
 
     async fn calm(&self) {
-        self.proxy.restore();
+        self.behind.proxy.restore();
     }
 }
 
@@ -137,7 +114,7 @@ async fn lost_connections_over_tls() {
     // One that is terminated has rolled back what it was at; one that is cut may yet commit it.
     let either = async || {
         if is_cut.fetch_xor(true, Ordering::SeqCst) {
-            engine.proxy.kill();
+            engine.behind.proxy.kill();
         } else {
             engine.terminate().await;
         }
@@ -147,11 +124,10 @@ async fn lost_connections_over_tls() {
 
 async fn a_killed_server() {
     let engine = Postgres::start();
-    until_some_were_resolved(&engine, async || engine.kill().await).await;
+    until_some_were_resolved(&engine, async || engine.behind.kill().await).await;
 }
 
 async fn a_still_server() {
     let engine = Postgres::start();
-    let longer_than_a_call = Duration::from_millis(700);
-    until_some_were_resolved(&engine, async || engine.stand_still(longer_than_a_call).await).await;
+    until_some_were_resolved(&engine, async || engine.behind.stand_still(LONG).await).await;
 }

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use crate::clients::{Signals, Tally};
 use crate::outage::history;
+use crate::served::{Behind, aside, moment};
 use crate::{Engine, Test, Wrong, first_seed, runs, setting, stores, way};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
@@ -60,7 +61,7 @@ impl Engine for Endpoint {
     }
 
     async fn disturb(&self, random: &mut Random) {
-        let moment = Duration::from_millis(10 + random.word() % 60);
+        let moment = moment(random);
         match random.below(way::KINDS + 3) {
             kind @ ..way::KINDS => way::disturb(&self.proxy, kind, random),
             // It refuses, and says things that are not true.
@@ -72,8 +73,7 @@ impl Engine for Endpoint {
 
     async fn restart(&self, random: &mut Random) {
         sleep(Duration::from_millis(random.word() % 60)).await;
-        let server = Arc::clone(&self.server);
-        tokio::task::spawn_blocking(move || server.restart()).await.unwrap().unwrap();
+        aside(&self.server, S3Server::restart).await.unwrap();
     }
 
     async fn calm(&self) {
@@ -84,45 +84,34 @@ impl Engine for Endpoint {
 }
 
 /// An endpoint in a process of its own, which can be killed.
-struct Process {
-    server: Arc<S3Process>,
-    proxy: Proxy,
-}
+struct Process(Behind<S3Process>);
 
 impl Process {
     fn start() -> Self {
-        let server = Arc::new(S3Process::start().unwrap());
-        Self { proxy: Proxy::to_port(server.port()).unwrap(), server }
-    }
-
-    async fn kill(&self) {
-        let server = Arc::clone(&self.server);
-        let restarting = tokio::task::spawn_blocking(move || {
-            server.kill();
-            server.restart()
-        });
-        restarting.await.unwrap().unwrap();
+        let server = S3Process::start().unwrap();
+        let port = server.port();
+        Self(Behind::new(server, port))
     }
 }
 
 impl Engine for Process {
     async fn open(&self, _: &mut Random) -> Vec<SharedConsensus> {
-        open(&self.server.uri("histories"), self.server.port(), &self.proxy, "500ms").await
+        let server = self.0.server();
+        open(&server.uri("histories"), server.port(), &self.0.proxy, "500ms").await
     }
 
     async fn disturb(&self, random: &mut Random) {
-        way::disturb(&self.proxy, random.below(way::KINDS), random);
-        sleep(Duration::from_millis(10 + random.word() % 60)).await;
+        way::disturb(&self.0.proxy, random.below(way::KINDS), random);
+        sleep(moment(random)).await;
         self.calm().await;
     }
 
     async fn restart(&self, random: &mut Random) {
-        sleep(Duration::from_millis(random.word() % 60)).await;
-        self.kill().await;
+        self.0.kill_soon(random).await;
     }
 
     async fn calm(&self) {
-        self.proxy.restore();
+        self.0.proxy.restore();
     }
 }
 
@@ -207,7 +196,7 @@ async fn a_killed_process() {
         let disturb = async |random: &mut Random, signals: Signals| {
             for _ in 0..5 {
                 sleep(Duration::from_millis(50 + random.word() % 50)).await;
-                engine.kill().await;
+                engine.0.kill().await;
             }
             signals.enough();
         };

@@ -11,6 +11,7 @@ use larder_testkit::service::EtcdCluster;
 use tokio::time::sleep;
 
 use crate::outage::until_some_were_resolved;
+use crate::served::aside;
 use crate::{Engine, runs, stores};
 
 struct Cluster(Arc<EtcdCluster>);
@@ -25,8 +26,7 @@ impl Cluster {
         &self,
         act: impl FnOnce(&EtcdCluster, usize) -> T + Send + 'static,
     ) -> T {
-        let cluster = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || act(&cluster, cluster.leader().unwrap())).await.unwrap()
+        aside(&self.0, |cluster| act(cluster, cluster.leader().unwrap())).await
     }
 
     async fn kill_leader(&self) {
