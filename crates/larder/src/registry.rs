@@ -6,9 +6,9 @@
 //! | `log:PATH` | spool, consensus | `segment`, `recycle`, `max_bytes`, `max_entries`, `max_payload`, `sync_interval`, `min_free_space`, `min_free_inodes`, `compact_bytes_per_second`, `scrub_bytes_per_second`; for a spool also `store_deadline` |
 //! | `log:PATH` | cache | `capacity` (1GiB), `max_entries` (one for each KiB), `timeout` (1s) |
 //! | `redis://HOST:PORT/DB` | cache, bus | `namespace` (larder), `timeout` (1s), for a cache `max_value` (65MiB); with `rediss:` (TLS) also `ca` (a file) |
-//! | `etcd://HOST:PORT,.../PREFIX` | consensus | `timeout` (5s), `max_payload` (1472KiB); with `etcds:` (TLS) also `ca` (a file) |
+//! | `etcd://HOST:PORT,.../PREFIX` | consensus | `timeout` (5s), `max_payload` (1472KiB); with `etcds:` (TLS) also `ca`, `cert` and `key` (files) |
 //! | `s3://BUCKET/PREFIX` | consensus | `endpoint`, `region`, `ca` (a file), `timeout` (10s), `connections` (64), `max_object` (16MiB) |
-//! | `postgres://USER@HOST:PORT/DB` | cache, consensus, bus | `schema` (larder), `timeout` (1s; consensus 5s), `connections` (8; bus 2), `sslmode` (disable) and `ca` (a file); for a cache also `max_value` (65MiB), for consensus `max_payload` (64MiB) |
+//! | `postgres://USER@HOST:PORT/DB` | cache, consensus, bus | `schema` (larder), `timeout` (1s; consensus 5s), `connections` (8; bus 2), `sslmode` (disable), `ca`, `sslcert` and `sslkey` (files); for a cache also `max_value` (65MiB), for consensus `max_payload` (64MiB) |
 
 use std::sync::OnceLock;
 #[cfg(any(feature = "log", feature = "redis", feature = "postgres"))]

@@ -50,14 +50,16 @@ impl Authority {
         &self.file
     }
 
-    /// A new key, and a certificate that it is that of `host`: a name or an address.
+    /// A new key, and a certificate that it is that of `host`: the name or address of a server, or the name of a user.
     ///
     /// # Errors
     /// A sentence that says why not.
     pub fn certify(&self, host: &str) -> Result<Identity, String> {
         let failed = |error: rcgen::Error| format!("no certificate for {host}: {error}");
         let key = KeyPair::generate().map_err(failed)?;
-        let params = CertificateParams::new([host.to_owned()]).map_err(failed)?;
+        let mut params = CertificateParams::new([host.to_owned()]).map_err(failed)?;
+        // Where servers look for a user.
+        params.distinguished_name.push(DnType::CommonName, host);
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
     }

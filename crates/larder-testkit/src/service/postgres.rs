@@ -1,5 +1,6 @@
 //! A private PostgreSQL server.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -55,10 +56,24 @@ host all all 127.0.0.1/32 scram-sha-256
 host replication larder 127.0.0.1/32 trust
 ";
 
+/// The same, by certificates.
+const CERTIFIED: &str = "\
+host all larder 127.0.0.1/32 trust
+hostssl all all 127.0.0.1/32 cert
+";
+
 impl PostgresServer {
     /// Why there cannot be one here: `None` when the programs are installed.
     pub fn missing() -> Option<String> {
         program::folder().err()
+    }
+
+    /// Another program of the same release, such as `pg_receivewal`.
+    ///
+    /// # Errors
+    /// What to do when there is none.
+    pub fn command(program: &str) -> Result<Command, String> {
+        Ok(Command::new(program::folder()?.join(program)))
     }
 
     /// The server that all tests of this process share: started for the first, ended by the last.
@@ -94,7 +109,30 @@ impl PostgresServer {
         Self::start_as(Some(identity), settings)
     }
 
+    /// As [`PostgresServer::start_with_tls`], and everybody but its superuser has to show a certificate of his name,
+    /// from an authority in the file `clients`, in place of a password.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn start_with_tls_for(
+        identity: &Identity,
+        clients: &Path,
+        settings: &[&str],
+    ) -> Result<Self, String> {
+        let authority = format!("ssl_ca_file={}", clients.display());
+        let settings = [&[authority.as_str()], settings].concat();
+        Self::start_to_let_in(CERTIFIED, Some(identity), &settings)
+    }
+
     fn start_as(identity: Option<&Identity>, settings: &[&str]) -> Result<Self, String> {
+        Self::start_to_let_in(ACCESS, identity, settings)
+    }
+
+    fn start_to_let_in(
+        access: &str,
+        identity: Option<&Identity>,
+        settings: &[&str],
+    ) -> Result<Self, String> {
         let owner = Owner::find()?;
         let name = format!("larder-postgres-{}-{:016x}", std::process::id(), random_u64());
         let folder = std::env::temp_dir().join(name);
@@ -104,9 +142,15 @@ impl PostgresServer {
         if let Some(identity) = identity {
             server.settings.extend(server.certify(identity)?);
         }
-        program::new_cluster(&server.folder.join("data"), owner)?;
+        let data = server.folder.join("data");
+        program::new_cluster(&data, owner)?;
+        // Where `ALTER SYSTEM` can take it back, which what is said at the start is safe from.
+        let failed = |error| format!("cannot write postgresql.conf: {error}");
+        let config = std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"));
+        let written = config.and_then(|mut config| config.write_all(b"fsync = off\n"));
+        written.map_err(failed)?;
         let failed = |error| format!("cannot write the access rules: {error}");
-        std::fs::write(server.folder.join("access"), ACCESS).map_err(failed)?;
+        std::fs::write(server.folder.join("access"), access).map_err(failed)?;
         let mut problem = String::new();
         // Somebody else may take the port between our look and the server's.
         for _ in 0..5 {
@@ -262,7 +306,6 @@ impl PostgresServer {
             access.as_str(),
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            "fsync=off",
             "shared_buffers=32MB",
             "max_connections=100",
             "log_line_prefix=",
@@ -296,9 +339,21 @@ fn end(running: &mut Option<Service>) {
     let _ = wait_for("an end of postgres", ended);
 }
 
+/// Frees the piece of System V memory by which a server knows others on its folder: one that is killed leaves it, and
+/// the kernel has some thousand for the whole machine.
+fn free_memory(data: &Path) {
+    let Ok(note) = std::fs::read_to_string(data.join("postmaster.pid")) else { return };
+    let Some(id) = note.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) else {
+        return;
+    };
+    // What is left costs others some bytes, and nobody here can tell them.
+    let _ = run(&["ipcrm", "-m", id].map(str::to_owned));
+}
+
 impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.kill();
+        free_memory(&self.folder.join("data"));
         // A folder that cannot be removed harms nobody.
         let _ = std::fs::remove_dir_all(&self.folder);
     }

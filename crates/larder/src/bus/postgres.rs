@@ -43,8 +43,15 @@ pub struct PostgresBus {
 }
 
 /// What an address may say besides the server.
-const PARAMETERS: [&str; 5] =
-    ["schema", "timeout", "connections", "sslmode", "ca (with sslmode=verify-full)"];
+const PARAMETERS: [&str; 7] = [
+    "schema",
+    "timeout",
+    "connections",
+    "sslmode",
+    "ca (with sslmode=verify-full)",
+    "sslcert (the same)",
+    "sslkey (the same)",
+];
 const NOTIFY: &str = "SELECT pg_notify($1::text, $2::text)";
 
 impl PostgresBus {
@@ -55,7 +62,8 @@ impl PostgresBus {
 
     /// The bus at `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, without having connected: until the
     /// server is there its calls fail. Parameters: `schema` (larder; a name that keeps buses apart),
-    /// `timeout` (1s), `connections` (2), and `sslmode` and `ca` for TLS (feature `postgres-tls`).
+    /// `timeout` (1s), `connections` (2), and `sslmode`, `ca`, `sslcert` and `sslkey` for
+    /// TLS (feature `postgres-tls`).
     ///
     /// # Errors
     /// [`OpenError::Address`] when the address makes no sense.

@@ -96,7 +96,8 @@ struct Inner {
 impl PostgresCache {
     /// Connects to `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, with the parameters `schema`,
     /// `timeout`, `connections` and `max_value`; see [`PostgresCacheBuilder`] for what they are without.
-    /// `sslmode=verify-full` (feature `postgres-tls`) is TLS, with `ca` for a file of authorities.
+    /// `sslmode=verify-full` (feature `postgres-tls`) is TLS, with `ca` for a file of authorities and
+    /// `sslcert` and `sslkey` for those of a certificate of ours and its key.
     ///
     /// # Errors
     /// [`OpenError::Address`], and those of [`PostgresCacheBuilder::open`].

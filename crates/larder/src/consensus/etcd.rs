@@ -81,7 +81,8 @@ pub(crate) struct Settings {
 }
 
 /// What an address may say besides the servers.
-const PARAMETERS: [&str; 3] = ["timeout", "max_payload", "ca (with etcds)"];
+const PARAMETERS: [&str; 5] =
+    ["timeout", "max_payload", "ca (with etcds)", "cert (with etcds)", "key (with etcds)"];
 /// The largest data that an address may allow: what etcd advises against already.
 const SERVER_BYTES_MAX: (u64, &str) = (64 << 20, "a size of at most 64MiB");
 /// The most keys that are listed with one request.
@@ -108,7 +109,7 @@ impl EtcdConsensus {
 
     /// Connects to `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/PREFIX]`, with the parameters
     /// `timeout` (5s) and `max_payload` (1472KiB). `etcds:` (feature `etcd-tls`) is the same over TLS, with `ca` for a
-    /// file of authorities.
+    /// file of authorities, and `cert` and `key` for those of a certificate of ours and its key.
     ///
     /// # Errors
     /// [`OpenError::Address`]. [`OpenError::Unavailable`]: no server there, none that is fit, a certificate that is

@@ -41,7 +41,9 @@ use trim::Trim;
 ///
 /// Refused at open: a standby, a release before 14, a database that is not in UTF8, `fsync=off`, tables of another
 /// layout. `synchronous_commit` is raised to `on` if it is less. Standbys that nobody waits for are warned
-/// about: a failover to one of them takes back what was committed, and no client can notice.
+/// about: a failover to one of them takes back what was committed, and no client can notice. All of that is looked
+/// at again with every connection, and every write tells by which settings it was kept: once standbys are not
+/// waited for any more, that is warned about and [`Consensus::durability`] says so; `fsync=off` ends in a refusal.
 ///
 /// # Errors
 /// | what happened | error of a write | retry |
@@ -54,6 +56,7 @@ use trim::Trim;
 /// | 28... 42... 3D000: login, rights, names | `Determinate` | `Never` |
 /// | 57P01 57P02 08... 58...: it is being shut down, or its system failed it | `Indeterminate` | `Later` |
 /// | it committed and warned: somebody told it not to wait for a standby any longer | `Indeterminate` | `Later` |
+/// | it committed, and by then with `fsync=off` | `Indeterminate` | `Later` |
 /// | any other code | `Indeterminate` | `Never` |
 ///
 /// What is known of a statement is known of each call in it. [`resolve`](crate::recipes::resolve) finds out
@@ -73,7 +76,6 @@ pub struct PostgresConsensus {
     swaps: Coalescer<Swap>,
     looks: Coalescer<Look>,
     trims: Coalescer<Trim>,
-    durability: Durability,
     payload_bytes_max: u64,
 }
 
@@ -87,8 +89,16 @@ pub(crate) struct Settings {
 }
 
 /// What an address may say besides the server.
-const PARAMETERS: [&str; 6] =
-    ["schema", "timeout", "connections", "max_payload", "sslmode", "ca (with sslmode=verify-full)"];
+const PARAMETERS: [&str; 8] = [
+    "schema",
+    "timeout",
+    "connections",
+    "max_payload",
+    "sslmode",
+    "ca (with sslmode=verify-full)",
+    "sslcert (the same)",
+    "sslkey (the same)",
+];
 /// With all eight connections, 64 writers got 0.8 of the rate; two are no faster, and a statement that hangs
 /// would leave a single one to all others.
 const EAGER_WRITES: usize = 3;
@@ -107,7 +117,8 @@ impl PostgresConsensus {
 
     /// Connects to `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, with the parameters `schema`
     /// (larder), `timeout` (5s), `connections` (8) and `max_payload` (64MiB), and makes the tables unless
-    /// they are there. `sslmode=verify-full` (feature `postgres-tls`) is TLS, with `ca` for a file of authorities.
+    /// they are there. `sslmode=verify-full` (feature `postgres-tls`) is TLS, with `ca` for a file of authorities and
+    /// `sslcert` and `sslkey` for those of a certificate of ours and its key.
     ///
     /// # Errors
     /// [`OpenError::Address`]. [`OpenError::Unavailable`]: no server there, one that is refused, wrong
@@ -136,22 +147,10 @@ impl PostgresConsensus {
         let Settings { endpoint, schema, limits, payload_bytes_max } = settings;
         let statements = Statements::on(&schema);
         let create = statement::create(&schema);
-        let place = endpoint.to_string();
         let tables = Some(Layout { schema, what: "consensus", layout: LAYOUT, create });
         let way = Way { endpoint, tables, settings: SETTINGS, durable: true };
         let pool = Pool::new(way, limits.timeout, limits.connections);
         pool.open().await?;
-        let standbys = Standbys::of(&pool).await.map_err(|trouble| OpenError::Unavailable {
-            place: place.clone(),
-            source: trouble.in_read("open"),
-        })?;
-        if standbys == (Standbys { are_waited_for: false, are_there: true }) {
-            tracing::warn!(
-                target: "larder::postgres",
-                "{place} has standbys that it does not wait for: a failover to one of them takes back \
-                 what was committed; set synchronous_standby_names"
-            );
-        }
         let tables = Arc::new(Tables { pool, statements });
         let bounds = Bounds {
             statements: limits.connections,
@@ -162,8 +161,6 @@ impl PostgresConsensus {
             waiting_bytes: 64 << 20,
             limit: limits.timeout,
         };
-        let durability =
-            if standbys.are_waited_for { Durability::Machine } else { Durability::Power };
         Ok(Self {
             swaps: Coalescer::new(Arc::clone(&tables), bounds),
             trims: Coalescer::new(Arc::clone(&tables), bounds),
@@ -171,7 +168,6 @@ impl PostgresConsensus {
                 tables,
                 Bounds { eager: EAGER_READS.min(limits.connections), ..bounds },
             ),
-            durability,
             payload_bytes_max,
         })
     }
@@ -198,30 +194,11 @@ impl PostgresConsensus {
     }
 }
 
-/// What is committed has to last, whatever the server does for others.
+/// What is committed has to last, whatever the server does for others. Said for the session even where it is so
+/// already: what a session has said no change of the server's settings takes away.
 const SETTINGS: &str = "\
-SELECT set_config('synchronous_commit', 'on', false) \
-WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')";
-
-/// The standbys of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Standbys {
-    are_waited_for: bool,
-    are_there: bool,
-}
-
-impl Standbys {
-    async fn of(pool: &Pool) -> Result<Self, Trouble> {
-        let sql = "SELECT current_setting('synchronous_standby_names') <> '', \
-                   EXISTS (SELECT 1 FROM pg_stat_replication)";
-        let rows = pool.query(sql, &[]).await?;
-        let fact = |at: usize| rows.first().and_then(|row| row.try_get(at).ok());
-        match (fact(0), fact(1)) {
-            (Some(are_waited_for), Some(are_there)) => Ok(Self { are_waited_for, are_there }),
-            _ => Err(Trouble::Odd { what: "no row about standbys" }),
-        }
-    }
-}
+SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
+WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)";
 
 impl Consensus for PostgresConsensus {
     /// Reads page by page: keys that are made meanwhile may or may not come.
@@ -289,8 +266,13 @@ impl Consensus for PostgresConsensus {
         trimmed.unwrap_or_else(|why| Err(self.undone("truncate", why)))
     }
 
+    /// By what the server was set to when a connection was last made or a version written.
     fn durability(&self) -> Durability {
-        self.durability
+        if self.tables().pool.waits_for_standbys() {
+            Durability::Machine
+        } else {
+            Durability::Power
+        }
     }
 }
 
@@ -308,7 +290,7 @@ impl fmt::Debug for PostgresConsensus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresConsensus")
             .field("swaps", &self.swaps)
-            .field("durability", &self.durability)
+            .field("durability", &self.durability())
             .finish_non_exhaustive()
     }
 }

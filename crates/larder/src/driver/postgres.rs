@@ -16,6 +16,7 @@ use crate::registry::OpenError;
 mod endpoint;
 mod listen;
 mod session;
+mod standbys;
 mod tables;
 #[cfg(feature = "postgres-tls")]
 mod tls;
@@ -50,6 +51,18 @@ struct Inner {
     /// Whether somebody was told that there is no connection, since there was one.
     told: AtomicBool,
     connects: Counter,
+    standbys: standbys::Seen,
+}
+
+/// What a server did to keep a commit, by its settings when the statement ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// It did not even wait for its disk.
+    None,
+    /// It is on the server's disk.
+    Disk,
+    /// It is on the disks of standbys, too.
+    Standbys,
 }
 
 /// What has to be known to open a connection.
@@ -96,21 +109,42 @@ impl Pool {
             state: Mutex::default(),
             told: AtomicBool::new(false),
             connects: counter!("larder_postgres_connects_total"),
+            standbys: standbys::Seen::default(),
         }))
     }
 
     /// Opens a connection, so that what is wrong with the address or the server shows now.
     pub(crate) async fn open(&self) -> Result<(), OpenError> {
         let place = || self.0.way.endpoint.to_string();
-        let opened = timeout(OPEN_MAX, Arc::clone(&self.0).lease()).await;
-        let late = |_| Err(Trouble::NotConnected { place: place(), limit: OPEN_MAX });
-        match opened.unwrap_or_else(late) {
+        match Arc::clone(&self.0).lease().await {
             Ok(_) => Ok(()),
             Err(Trouble::Foreign { place, what }) => Err(OpenError::Newer { place, what }),
             Err(trouble) => {
                 Err(OpenError::Unavailable { place: place(), source: trouble.in_read("open") })
             }
         }
+    }
+
+    /// Whether the server waits for standbys, by the last that was heard of it.
+    pub(crate) fn waits_for_standbys(&self) -> bool {
+        self.0.standbys.are_waited_for()
+    }
+
+    /// Takes note of how a commit was kept: an operator may have changed the settings since the server was looked at.
+    ///
+    /// # Errors
+    /// It may be lost. The next connection is refused, and there is no other one.
+    pub(crate) fn heed(&self, care: Care) -> Result<(), Trouble> {
+        let endpoint = &self.0.way.endpoint;
+        if care == Care::None {
+            // Dropped without the lock.
+            let idle = std::mem::take(&mut self.0.lock().idle);
+            drop(idle);
+            let why = "it runs with fsync=off by now, so that a loss of power undoes it";
+            return Err(Trouble::Doubtful { place: endpoint.to_string(), why });
+        }
+        self.0.standbys.commit(endpoint, care == Care::Standbys);
+        Ok(())
     }
 
     /// What a call meets whose time limit passed while it was on its way.
@@ -204,8 +238,11 @@ impl Inner {
         let opened = timeout(OPEN_MAX, Wire::open(&self.way, self.limit)).await;
         let opened = opened.unwrap_or_else(late);
         match &opened {
-            Ok(_) => {
+            Ok(wire) => {
                 self.connects.increment(1);
+                if self.way.durable {
+                    self.standbys.look(endpoint, wire.standbys());
+                }
                 self.lock().failed = None;
                 if self.told.swap(false, Ordering::Relaxed) {
                     tracing::info!(target: "larder::postgres", "connected to {endpoint} again");

@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio_rustls::rustls::client::WantsClientCert;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, ClientConfig, ConfigBuilder, RootCertStore};
 
 #[cfg(any(feature = "etcd-tls", feature = "postgres-tls", feature = "redis-tls"))]
 mod handshake;
+#[cfg(any(feature = "etcd-tls", feature = "postgres-tls", feature = "redis-tls"))]
+mod identity;
 
 #[cfg(any(feature = "etcd-tls", feature = "postgres-tls", feature = "redis-tls"))]
 pub(super) use handshake::NoTls;
@@ -17,8 +20,16 @@ pub(super) use handshake::connect;
 #[cfg(feature = "postgres-tls")]
 pub(super) use handshake::read;
 
-/// How to judge a server: by the authorities in a file, or by those of this machine. Reads files.
+/// The settings of who shows nothing of himself. Reads files.
+#[cfg(feature = "s3")]
 pub(super) fn settings(authorities: Option<&Path>) -> Result<ClientConfig, String> {
+    Ok(judging(authorities)?.with_no_client_auth())
+}
+
+/// How to judge a server: by the authorities in a file, or by those of this machine. Reads files.
+fn judging(
+    authorities: Option<&Path>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
     let mut trusted = RootCertStore::empty();
     if let Some(file) = authorities {
         let failed = |error| format!("cannot read ca={}: {error}", file.display());
@@ -39,12 +50,14 @@ pub(super) fn settings(authorities: Option<&Path>) -> Result<ClientConfig, Strin
 /// For connections without TLS: nobody is believed.
 #[cfg(feature = "s3")]
 pub(super) fn trusting_nobody() -> Result<ClientConfig, String> {
-    trusting(RootCertStore::empty())
+    Ok(trusting(RootCertStore::empty())?.with_no_client_auth())
 }
 
-fn trusting(trusted: RootCertStore) -> Result<ClientConfig, String> {
+fn trusting(
+    trusted: RootCertStore,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     let versions = ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions();
     let versions = versions.map_err(|error| error.to_string())?;
-    Ok(versions.with_root_certificates(trusted).with_no_client_auth())
+    Ok(versions.with_root_certificates(trusted))
 }

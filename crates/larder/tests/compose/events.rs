@@ -1,7 +1,6 @@
 //! No failure is silent: counters and events.
 
 use std::collections::BTreeMap;
-use std::fmt::{Debug, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,9 +13,12 @@ use larder::compose::{
 };
 use larder_core::DeleteStatus::Deleted;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Subscriber};
+use tracing::Level;
+
+#[path = "../support/events.rs"]
+mod heard;
+
+use heard::Events;
 
 use super::script::{L1_DOWN, L2_DOWN, Layer, Stage};
 
@@ -62,50 +64,6 @@ impl metrics::Recorder for Metrics {
     }
 }
 
-/// Keeps every event as one line.
-#[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<(Level, String)>>>);
-
-impl Events {
-    fn take(&self) -> Vec<(Level, String)> {
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
-}
-
-impl Subscriber for Events {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("larder::")
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line::default();
-        event.record(&mut line);
-        self.0.lock().unwrap().push((*event.metadata().level(), line.0));
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
-#[derive(Default)]
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, "{}={value:?};", field.name()).unwrap();
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        write!(self.0, "{}={value};", field.name()).unwrap();
-    }
-}
-
 /// What one scene left in the counters and events.
 struct Seen {
     counted: Vec<(String, u64)>,
@@ -145,7 +103,7 @@ async fn watch(prepare: impl FnOnce(&mut Stage), play: impl AsyncFnOnce(&Stage))
     let _subscribed = tracing::subscriber::set_default(events.clone());
     play(&stage).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    Seen { counted: metrics.counted(), events: events.take() }
+    Seen { counted: metrics.counted(), events: events.all() }
 }
 
 const READ_L1: &str =

@@ -9,6 +9,8 @@ mod batches;
 mod cluster;
 mod fake;
 mod faults;
+#[cfg(feature = "etcd-tls")]
+mod identity;
 mod place;
 mod quota;
 mod reads;
@@ -69,6 +71,10 @@ const TESTS: &[(&str, Run)] = tests! {
 
 #[cfg(feature = "etcd-tls")]
 const TLS_TESTS: &[(&str, Run)] = tests! {
+    identity:
+        a_server_that_wants_a_certificate_is_shown_ours,
+        whoever_has_not_the_right_certificate_is_not_let_in,
+        a_certificate_that_is_of_no_use_is_named;
     tls:
         a_server_with_a_good_certificate_is_used_and_found_again,
         a_server_that_is_somebody_else_is_not_used,

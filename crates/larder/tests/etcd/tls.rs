@@ -80,6 +80,9 @@ pub(crate) async fn a_server_that_is_somebody_else_is_not_used() {
     no_tls(EtcdConsensus::open(&uri(&at("localhost"), &other)).await, "UnknownIssuer");
     let nowhere = format!("etcds://{}/x?ca=/nowhere", at("localhost"));
     no_tls(EtcdConsensus::open(&nowhere).await, "cannot read ca=/nowhere");
+    let nobody = tempfile::NamedTempFile::new().unwrap();
+    let empty = nowhere.replace("/nowhere", nobody.path().to_str().unwrap());
+    no_tls(EtcdConsensus::open(&empty).await, "no certificate of an authority");
     // The authorities of the machine do not know it either.
     no_tls(EtcdConsensus::open(&format!("etcds://{}/x", at("localhost"))).await, "");
     // One that is somebody else is passed over.
@@ -99,11 +102,16 @@ pub(crate) async fn a_server_that_is_somebody_else_is_not_used() {
 pub(crate) async fn plain_and_tls_do_not_mix() {
     let secured = Secured::named("localhost");
     let plain = format!("etcd://localhost:{}/x?timeout=2s", secured.port());
-    let error = within(LIMIT, EtcdConsensus::open(&plain)).await.unwrap_err();
-    assert_eq!(error.effect(), Effect::NotApplied, "{error:?}");
-    let uri = uri(&format!("localhost:{}", secured.server.port()), &secured.authority);
-    let error = within(LIMIT, EtcdConsensus::open(&uri)).await.unwrap_err();
-    assert_eq!(error.effect(), Effect::NotApplied, "{error:?}");
+    let tls = uri(&format!("localhost:{}", secured.server.port()), &secured.authority);
+    for (uri, words) in [
+        (plain, "cannot connect to etcd://localhost:"),
+        (tls, "cannot connect to etcds://localhost:"),
+    ] {
+        let error = within(LIMIT, EtcdConsensus::open(&uri)).await.unwrap_err();
+        let told = larder::error::chain(&error);
+        assert_eq!((error.effect(), error.retry()), (Effect::NotApplied, Retry::Later), "{told}");
+        assert!(told.contains(words), "{told}");
+    }
     // Authorities without TLS are a misunderstanding.
     let error = EtcdConsensus::open("etcd://localhost/x?ca=/ca.pem").await.unwrap_err();
     assert!(error.to_string().contains("ca (with etcds)"), "{error}");

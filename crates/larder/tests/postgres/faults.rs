@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use larder::cache::PostgresCache;
+use larder::consensus::PostgresConsensus;
 use larder::{CacheError, Condition, Effect, Failure, Key, Retry, Tier};
+use larder_testkit::Proxy;
 use larder_testkit::service::PostgresServer;
 
 use crate::place::{assert_fails, cache, data, in_the_end, key, text, within};
@@ -53,7 +56,12 @@ pub(crate) async fn a_stopped_server_fails_calls_in_time() {
     let cache = cache(&server, "timeout=1s");
     let k = key("k");
     assert!(in_the_end(async || put(&cache, &k, "old").await).await);
+    // One that has not told the server yet what it writes.
+    let other = crate::place::cache(&server, "timeout=300ms");
+    in_the_end(async || other.read(k.as_ref()).await).await;
     server.pause().unwrap();
+    let told = within(LIMIT, put(&other, &k, "never told")).await;
+    assert_fails(told, Effect::NotApplied, Retry::Later);
     let error =
         assert_fails(within(LIMIT, put(&cache, &k, "late")).await, Effect::Unknown, Retry::Later);
     assert!(error.contains("no answer"), "{error}");
@@ -66,6 +74,35 @@ pub(crate) async fn a_stopped_server_fails_calls_in_time() {
     let found = in_the_end(async || cache.read(k.as_ref()).await).await.unwrap().value.data;
     assert!(found == "old" || found == "late", "{found:?}");
     assert!(in_the_end(async || put(&cache, &k, "new").await).await);
+}
+
+/// One that takes connections, and from whom nothing comes.
+pub(crate) async fn a_silent_server_fails_calls_in_time_and_keeps_no_place() {
+    let server = PostgresServer::start_with(&["fsync=on"]).unwrap();
+    let proxy = Proxy::to_port(server.port()).unwrap();
+    let place = format!("postgres://larder@{}/postgres", proxy.address());
+    proxy.hang();
+    // As long as opening takes at most.
+    let opening = Duration::from_secs(5);
+    let refused = within(opening, PostgresCache::open(&place)).await.unwrap_err();
+    assert_eq!((refused.effect(), refused.retry()), (Effect::NotApplied, Retry::Later));
+    assert!(larder::error::chain(&refused).contains("no connection"), "{refused:?}");
+    let refused = within(opening, PostgresConsensus::open(&place)).await.unwrap_err();
+    assert_eq!((refused.effect(), refused.retry()), (Effect::NotApplied, Retry::Later));
+    let left = within(opening, larder::registry::drop_schema(&place)).await.unwrap_err();
+    assert_eq!(left.retry(), Retry::Later, "{left:?}");
+    // Whoever cannot connect holds the only place no longer than that.
+    let uri = format!("{place}?timeout=300ms&connections=1");
+    let cache = PostgresCache::builder(&uri).unwrap().attach();
+    let k = key("k");
+    for _ in 0..3 {
+        let error = within(LIMIT, put(&cache, &k, "never")).await;
+        let told = assert_fails(error, Effect::NotApplied, Retry::Later);
+        assert!(told.contains("no connection"), "{told}");
+    }
+    proxy.restore();
+    assert!(in_the_end(async || put(&cache, &k, "heard").await).await);
+    assert_eq!(data(&cache, &k).await.unwrap(), "heard");
 }
 
 pub(crate) async fn terminated_connections_are_opened_again_and_nothing_wrong_is_read() {
@@ -167,4 +204,19 @@ pub(crate) async fn a_tier_outlives_the_runtime_that_connected_it() {
         other.join().unwrap();
     });
     assert_eq!(data(&cache, &k).await.unwrap(), "x");
+}
+
+/// Of which the kernel has some thousand pieces for the whole machine.
+pub(crate) async fn a_server_that_is_gone_leaves_no_shared_memory() {
+    let server = PostgresServer::start().unwrap();
+    let data = server.query("SHOW data_directory").unwrap().remove(0).remove(0).unwrap();
+    let note = std::fs::read_to_string(format!("{data}/postmaster.pid")).unwrap();
+    let id = note.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    let is_there = || {
+        let pieces = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        pieces.lines().any(|piece| piece.split_whitespace().nth(1) == Some(id.as_str()))
+    };
+    assert!(is_there());
+    drop(server);
+    assert!(!is_there());
 }

@@ -7,7 +7,11 @@
 
 mod bus;
 mod entries;
+#[path = "../support/events.rs"]
+mod events;
 mod faults;
+#[cfg(feature = "postgres-tls")]
+mod identity;
 mod lease;
 mod place;
 mod refusals;
@@ -19,7 +23,9 @@ mod unsound;
 
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
+use events::Events;
 use larder_testkit::service::PostgresServer;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -47,10 +53,12 @@ const TESTS: &[(&str, Run)] = tests! {
     faults:
         a_killed_server_fails_calls_in_time_and_is_found_again,
         a_stopped_server_fails_calls_in_time,
+        a_silent_server_fails_calls_in_time_and_keeps_no_place,
         terminated_connections_are_opened_again_and_nothing_wrong_is_read,
         an_answer_that_nobody_waits_for_reaches_nobody_else,
         a_lock_that_somebody_holds_is_waited_for_in_time,
-        a_tier_outlives_the_runtime_that_connected_it;
+        a_tier_outlives_the_runtime_that_connected_it,
+        a_server_that_is_gone_leaves_no_shared_memory;
     refusals:
         every_refusal_has_its_effect_over_the_wire,
         a_wrong_login_is_told_at_once_and_not_shown,
@@ -80,13 +88,21 @@ const TESTS: &[(&str, Run)] = tests! {
     standbys:
         what_a_standby_was_not_waited_for_is_not_acknowledged,
         a_standby_that_is_away_leaves_the_outcome_unknown,
-        a_warning_that_nobody_knows_leaves_the_outcome_unknown;
+        a_warning_that_nobody_knows_leaves_the_outcome_unknown,
+        an_operator_who_stops_waiting_for_standbys_is_noticed,
+        a_standby_that_is_left_behind_is_warned_about,
+        an_operator_who_turns_synchronous_commit_off_takes_nothing_from_us,
+        an_operator_who_turns_fsync_off_is_noticed;
     unsound:
         a_statement_that_looks_and_then_inserts_is_found_out;
 };
 
 #[cfg(feature = "postgres-tls")]
 const TLS_TESTS: &[(&str, Run)] = tests! {
+    identity:
+        a_server_that_wants_a_certificate_is_shown_ours,
+        whoever_has_not_the_right_certificate_is_not_let_in,
+        a_certificate_that_is_of_no_use_is_named;
     tls:
         a_server_with_a_good_certificate_is_used_by_all_and_found_again,
         a_server_that_is_somebody_else_is_not_used,
@@ -100,7 +116,14 @@ const TLS_TESTS: &[(&str, Run)] = tests! {
 #[cfg(not(feature = "postgres-tls"))]
 const TLS_TESTS: &[(&str, Run)] = &[];
 
+/// What operators are told of all servers.
+fn events() -> &'static Events {
+    static EVENTS: OnceLock<Events> = OnceLock::new();
+    EVENTS.get_or_init(Events::default)
+}
+
 fn main() -> ExitCode {
+    tracing::subscriber::set_global_default(events().clone()).unwrap();
     let missing = PostgresServer::missing();
     let required = std::env::var("LARDER_TEST_REQUIRE").unwrap_or_default();
     let required = required.split(',').any(|word| matches!(word.trim(), "all" | "postgres"));

@@ -125,6 +125,9 @@ pub(crate) async fn a_server_that_is_somebody_else_is_not_used() {
     assert_eq!((error.effect(), error.retry()), (Effect::NotApplied, Retry::Never), "{error:?}");
     let nowhere = format!("postgres://me:hush@localhost:{port}?sslmode=verify-full&ca=/nowhere");
     no_tls(PostgresCache::open(&nowhere).await, "cannot read ca=/nowhere");
+    let nobody = tempfile::NamedTempFile::new().unwrap();
+    let empty = nowhere.replace("/nowhere", nobody.path().to_str().unwrap());
+    no_tls(PostgresCache::open(&empty).await, "no certificate of an authority");
     // The authorities of the machine do not know it either, and `require` asks them, too.
     for word in ["verify-full", "require"] {
         let machine = format!("postgres://me:hush@localhost:{port}/postgres?sslmode={word}");

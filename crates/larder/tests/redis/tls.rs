@@ -66,15 +66,15 @@ pub(crate) async fn a_server_that_is_somebody_else_is_not_used() {
     let secured = Secured::named("localhost");
     let other = Secured::named("localhost");
     let [own, strange] = [&secured, &other].map(|one| one.authority.file().display().to_string());
-    for (host, authority) in [
-        ("127.0.0.1", own.as_str()),
-        ("localhost", strange.as_str()),
-        ("localhost", "/nowhere/ca.pem"),
+    for (host, authority, words) in [
+        ("127.0.0.1", own.as_str(), "not valid for name"),
+        ("localhost", strange.as_str(), "UnknownIssuer"),
+        ("localhost", "/nowhere/ca.pem", "cannot read ca=/nowhere/ca.pem"),
     ] {
         let error = RedisCache::open(&secured.uri(host, authority)).await.unwrap_err();
         let told = larder::error::chain(&error);
         assert_eq!(error.retry(), Retry::Never, "{told}");
-        assert!(told.contains("no TLS with rediss://"), "{told}");
+        assert!(told.contains("no TLS with rediss://") && told.contains(words), "{told}");
     }
     // The authorities of the machine do not know it either.
     let uri = format!("rediss://localhost:{}/0", secured.port);
@@ -92,4 +92,7 @@ pub(crate) async fn plain_and_tls_do_not_mix() {
         let error = within(limit, RedisCache::open(&uri)).await.unwrap_err();
         assert_eq!(error.effect(), Effect::NotApplied, "{error:?}");
     }
+    // Authorities without TLS are a misunderstanding.
+    let error = RedisCache::open("redis://localhost/0?ca=/ca.pem").await.unwrap_err();
+    assert!(error.to_string().contains("ca (with rediss)"), "{error}");
 }

@@ -71,7 +71,8 @@ const TESTS: &[(&str, Run)] = tests! {
     tls:
         an_endpoint_with_a_good_certificate_is_used,
         an_endpoint_that_is_somebody_else_is_not_used,
-        plain_and_tls_do_not_mix;
+        plain_and_tls_do_not_mix,
+        an_endpoint_that_is_silent_fails_in_time;
 };
 
 fn main() -> ExitCode {

@@ -1,5 +1,7 @@
 //! An endpoint that is spoken to over TLS.
 
+use std::time::Duration;
+
 use larder::consensus::ObjectConsensus;
 use larder::registry::OpenError;
 use larder::{CaSResult, Consensus, Effect, Failure, Retry};
@@ -10,7 +12,7 @@ use crate::place::{assert_fails, cas, commit, mismatch, version, versions};
 #[path = "../support/terminator.rs"]
 mod terminator;
 
-use terminator::terminate;
+use terminator::{listen, terminate};
 
 /// An endpoint with a certificate for `localhost`, and the authority that signed it.
 struct Secured {
@@ -65,6 +67,9 @@ pub(crate) async fn an_endpoint_that_is_somebody_else_is_not_used() {
     let right = secured.uri(&at("localhost"), &secured.authority);
     let (machine, file) = right.split_once("&ca=").unwrap();
     no_tls(open(&right.replace(file, "/nowhere")).await, "cannot read ca=/nowhere");
+    let nobody = tempfile::NamedTempFile::new().unwrap();
+    let empty = right.replace(file, nobody.path().to_str().unwrap());
+    no_tls(open(&empty).await, "no certificate of an authority");
     // The authorities of the machine do not know it either.
     no_tls(open(machine).await, "");
     assert_eq!(secured.server.names(), Vec::<String>::new(), "what was sent to somebody else");
@@ -82,4 +87,14 @@ pub(crate) async fn plain_and_tls_do_not_mix() {
         assert_eq!(error.effect(), Effect::NotApplied, "{error:?}");
     }
     assert_eq!(secured.server.names(), Vec::<String>::new());
+}
+
+/// Nothing was sent to whoever says nothing about who he is, and that is known before time is up.
+pub(crate) async fn an_endpoint_that_is_silent_fails_in_time() {
+    let (secured, listener) = (Secured::start().await, listen().await);
+    let uri = secured.uri(&format!("https://localhost:{}", listener.1), &secured.authority);
+    let uri = uri.replace("timeout=5s", "timeout=900ms");
+    let opening = tokio::time::timeout(Duration::from_secs(5), ObjectConsensus::open(&uri));
+    let told = assert_fails(opening.await.unwrap(), Effect::NotApplied, Retry::Later);
+    assert!(told.contains("cannot connect to s3://shelf/test"), "{told}");
 }

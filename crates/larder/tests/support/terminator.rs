@@ -8,10 +8,12 @@ use tokio::net::TcpStream;
 #[path = "front.rs"]
 mod front;
 
+pub(crate) use front::listen;
+
 /// Passes connections on to a port of this machine, over TLS as `identity`; the port where it does that.
 pub(crate) async fn terminate(identity: &Identity, server: u16) -> u16 {
     let acceptor = front::acceptor(identity);
-    let (listener, port) = front::listen().await;
+    let (listener, port) = listen().await;
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let acceptor = acceptor.clone();

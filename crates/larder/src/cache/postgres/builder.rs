@@ -22,8 +22,16 @@ pub struct PostgresCacheBuilder {
 }
 
 /// What an address may say besides the server.
-const PARAMETERS: [&str; 6] =
-    ["schema", "timeout", "connections", "max_value", "sslmode", "ca (with sslmode=verify-full)"];
+const PARAMETERS: [&str; 8] = [
+    "schema",
+    "timeout",
+    "connections",
+    "max_value",
+    "sslmode",
+    "ca (with sslmode=verify-full)",
+    "sslcert (the same)",
+    "sslkey (the same)",
+];
 
 impl PostgresCacheBuilder {
     /// The schema of an address that names none.

@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::consensus::coalesce::Job;
-use crate::driver::postgres::{Pool, Schema, Trouble};
+use crate::driver::postgres::{Care, Pool, Schema, Trouble};
 
 /// The number of the layout and of the statements: those of another number must not be mixed with these.
 pub(super) const LAYOUT: u32 = 1;
@@ -29,6 +29,10 @@ pub(super) fn create(schema: &Schema) -> String {
          (key text COLLATE \"C\", seqno bigint, data bytea NOT NULL, PRIMARY KEY (key, seqno))"
     )
 }
+
+/// How a winner was kept, in the place of the head that a loser lost to. Found out once for a statement.
+const CARE: &str = "(SELECT CASE WHEN current_setting('fsync') <> 'on' THEN 0::bigint \
+                    WHEN current_setting('synchronous_standby_names') = '' THEN 1 ELSE 2 END)";
 
 /// The way to the tables, and the statements on them.
 #[derive(Debug)]
@@ -67,7 +71,7 @@ impl Statements {
                  won AS (UPDATE {head} h SET seqno = r.new FROM held r \
                  WHERE h.key = r.key AND h.seqno = r.expected RETURNING h.key, r.new, r.data), \
                  kept AS (INSERT INTO {version} (key, seqno, data) SELECT key, new, data FROM won) \
-                 SELECT key, true, NULL::bigint FROM won UNION ALL \
+                 SELECT key, true, {CARE} FROM won UNION ALL \
                  SELECT r.key, false, h.seqno FROM req r LEFT JOIN {head} h ON h.key = r.key \
                  WHERE h.seqno IS DISTINCT FROM r.expected"
             ),
@@ -75,7 +79,7 @@ impl Statements {
             replace_one: format!(
                 "WITH won AS (UPDATE {head} SET seqno = $2 WHERE key = $1 AND seqno = $4 RETURNING key), \
                  kept AS (INSERT INTO {version} (key, seqno, data) SELECT key, $2, $3 FROM won) \
-                 SELECT key, true, NULL::bigint FROM won UNION ALL \
+                 SELECT key, true, {CARE} FROM won UNION ALL \
                  SELECT r.key, false, h.seqno FROM (SELECT $1::text AS key) r \
                  LEFT JOIN {head} h ON h.key = r.key WHERE h.seqno IS DISTINCT FROM $4"
             ),
@@ -83,7 +87,7 @@ impl Statements {
                 "WITH won AS (INSERT INTO {head} (key, seqno) VALUES ($1, $2) \
                  ON CONFLICT (key) DO NOTHING RETURNING key), \
                  kept AS (INSERT INTO {version} (key, seqno, data) SELECT key, $2, $3 FROM won) \
-                 SELECT key, true, NULL::bigint FROM won UNION ALL \
+                 SELECT key, true, {CARE} FROM won UNION ALL \
                  SELECT key, false, seqno FROM {head} WHERE key = $1"
             ),
             initialise: format!(
@@ -93,7 +97,7 @@ impl Statements {
                  ON CONFLICT (key) DO NOTHING RETURNING key), \
                  kept AS (INSERT INTO {version} (key, seqno, data) \
                  SELECT r.key, r.new, r.data FROM req r JOIN won w ON w.key = r.key) \
-                 SELECT key, true, NULL::bigint FROM won UNION ALL \
+                 SELECT key, true, {CARE} FROM won UNION ALL \
                  SELECT r.key, false, h.seqno FROM req r JOIN {head} h ON h.key = r.key"
             ),
             current: format!("SELECT key, false, seqno FROM {head} WHERE key = ANY ($1::text[])"),
@@ -194,7 +198,9 @@ async fn swap(
     let places: HashMap<&str, usize> =
         keys.iter().enumerate().map(|(at, key)| (*key, at)).collect();
     let mut answers: Vec<Option<CaSResult>> = vec![None; swaps.len()];
-    judge(&rows, &places, swaps, &mut answers)?;
+    if let Some(care) = judge(&rows, &places, swaps, &mut answers)? {
+        pool.heed(care)?;
+    }
     let unsure: Vec<&str> = keys
         .iter()
         .zip(&answers)
@@ -205,7 +211,7 @@ async fn swap(
     if !unsure.is_empty() {
         // They lost to somebody whom the snapshot did not show: the head is somebody else's by now.
         match tables.pool.query(&tables.statements.current, &[&unsure]).await {
-            Ok(rows) => judge(&rows, &places, swaps, &mut answers)?,
+            Ok(rows) => drop(judge(&rows, &places, swaps, &mut answers)?),
             Err(why) => trouble = Some(why),
         }
     }
@@ -217,26 +223,32 @@ async fn swap(
     Ok(answers.into_iter().map(|answer| answer.ok_or_else(lost)).collect())
 }
 
-/// Takes rows of key, whether it won, and the head that made it lose.
+/// Takes rows of key, whether it won, and the head that made it lose; how winners were kept, if there are any.
 fn judge(
     rows: &[Row],
     places: &HashMap<&str, usize>,
     swaps: &[Swap],
     answers: &mut [Option<CaSResult>],
-) -> Result<(), Trouble> {
+) -> Result<Option<Care>, Trouble> {
+    let mut care = None;
     for row in rows {
         let odd = || Trouble::Odd { what: "no row about a compare-and-set" };
         let at = *row.try_get(0).ok().and_then(|key: &str| places.get(key)).ok_or_else(odd)?;
         let won: bool = row.try_get(1).map_err(|_| odd())?;
-        let current: Option<i64> = row.try_get(2).map_err(|_| odd())?;
-        let current = current.map(|seqno| SeqNo(seqno.unsigned_abs()));
+        let told: Option<i64> = row.try_get(2).map_err(|_| odd())?;
+        let current = told.map(|seqno| SeqNo(seqno.unsigned_abs()));
         if won {
             answers[at] = Some(CaSResult::Committed);
+            care = Some(match told {
+                Some(1) => Care::Disk,
+                Some(2) => Care::Standbys,
+                _ => Care::None,
+            });
         } else if current != swaps[at].expected {
             answers[at] = Some(CaSResult::ExpectationMismatch { current });
         }
     }
-    Ok(())
+    Ok(care)
 }
 
 /// A version from the columns `at` and the one behind it.

@@ -43,10 +43,10 @@ const PREFIX: &str = "larder";
 const PREFIX_BYTES_MAX: usize = 128;
 
 impl Endpoint {
-    /// The place of `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/PREFIX]`, and the parameter `ca` of
-    /// `etcds:`.
+    /// The place of `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/PREFIX]`, and the parameters `ca`, `cert`
+    /// and `key` of `etcds:`.
     pub(crate) fn take(address: &mut Address) -> Result<Self, AddressError> {
-        let tls = Trust::of_scheme(address, SCHEMES, "place in etcd")?;
+        let tls = Trust::of_scheme(address, SCHEMES, "place in etcd", Some(["cert", "key"]))?;
         Ok(Self { tls, ..Self::of(address)? })
     }
 

@@ -42,7 +42,7 @@ where
     Q: Message + 'static,
     A: Message + Default + 'static,
 {
-    wire.ask(call, request, OPEN_MAX).await.map_err(Trouble::before_sending)
+    wire.ask(call, request, OPEN_MAX).await.map_err(|trouble| wire.early(trouble))
 }
 
 /// Looks whether this is a member that may be asked.

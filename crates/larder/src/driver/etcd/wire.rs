@@ -65,6 +65,8 @@ pub(super) struct Wire {
     token: Option<MetadataValue<Ascii>>,
     /// Its clones have the same.
     number: u64,
+    #[cfg(feature = "etcd-tls")]
+    refusal: super::tls::Refusal,
 }
 
 /// A connection that is as busy as this and silent for longer is asked whether it is there: not more often than
@@ -88,16 +90,28 @@ impl Wire {
         let origin = format!("{scheme}://{server}").parse();
         let origin = origin.map_err(|error| unreachable(&error))?;
         #[cfg(feature = "etcd-tls")]
+        let refusal = super::tls::Refusal::default();
+        #[cfg(feature = "etcd-tls")]
         let opened = match &endpoint.tls {
             Some(trust) => {
-                greet(super::tls::connect(&place, trust, &server.host, stream).await?).await
+                let secured = super::tls::connect(&place, trust, &server.host, stream).await?;
+                greet(super::tls::Judged::new(secured, refusal.clone())).await
             }
             None => greet(stream).await,
         };
         #[cfg(not(feature = "etcd-tls"))]
         let opened = greet(stream).await;
         let sender = Sender(opened.map_err(|error| unreachable(&error))?);
-        Ok(Self { sender, origin, place, server: at, token: None, number: random_u64() })
+        Ok(Self {
+            sender,
+            origin,
+            place,
+            server: at,
+            token: None,
+            number: random_u64(),
+            #[cfg(feature = "etcd-tls")]
+            refusal,
+        })
     }
 
     /// The same connection as a user who was let in.
@@ -165,6 +179,19 @@ impl Wire {
             Some(unsent @ Break::Unsent(_)) => Trouble::unreachable(&self.place, unsent),
             _ => Trouble::Lost { place: self.place.clone(), why: broken.to_string() },
         }
+    }
+
+    /// What an error means before anything that matters was sent.
+    #[cfg_attr(
+        not(feature = "etcd-tls"),
+        expect(clippy::unused_self, reason = "nobody refuses us without TLS")
+    )]
+    pub(super) fn early(&self, trouble: Trouble) -> Trouble {
+        #[cfg(feature = "etcd-tls")]
+        if let Some(why) = self.refusal.why() {
+            return Trouble::Distrusted { place: self.place.clone(), why: why.to_owned() };
+        }
+        trouble.before_sending()
     }
 
     pub(super) fn place(&self) -> &str {

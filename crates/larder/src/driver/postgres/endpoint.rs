@@ -23,7 +23,8 @@ pub(crate) struct Endpoint {
 const PORT: u16 = 5432;
 
 impl Endpoint {
-    /// The place of `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, and the parameters `sslmode` and `ca`.
+    /// The place of `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE]`, and the parameters `sslmode`, `ca`,
+    /// `sslcert` and `sslkey`.
     pub(crate) fn take(address: &mut Address) -> Result<Self, AddressError> {
         let tls = protection(address)?;
         Ok(Self { tls, ..Self::of(address)? })
@@ -46,25 +47,24 @@ impl Endpoint {
     }
 }
 
-/// Takes `sslmode`, in the words of PostgreSQL's own clients, and `ca` out of an address.
+/// Takes `sslmode`, `sslcert` and `sslkey`, in the words of PostgreSQL's own clients, and `ca` out of an address.
 ///
 /// None of the words stands for less than it promises there. `require` says nothing about who the server is, and
 /// is held as `verify-full`: protection from listeners alone ends where somebody answers in the server's place. Words
 /// that ask for less than that, or only if the other end likes, are refused.
 fn protection(address: &mut Address) -> Result<Option<Trust>, AddressError> {
     let Some(word) = address.take("sslmode") else {
-        return match address.take("ca") {
-            None => Ok(None),
-            Some(value) => {
-                let expected = "of use without sslmode=verify-full";
-                Err(AddressError::BadValue { name: "ca".into(), value, expected })
-            }
-        };
+        let given = ["ca", "sslcert", "sslkey"].into_iter().find_map(|name| {
+            let value = address.take(name)?;
+            let expected = "of use without sslmode=verify-full";
+            Some(AddressError::BadValue { name: name.into(), value, expected })
+        });
+        return given.map_or(Ok(None), Err);
     };
     let expected = match word.as_str() {
         "disable" => return Ok(None),
         "require" | "verify-full" if cfg!(feature = "postgres-tls") => {
-            return Ok(Some(Trust::take(address)));
+            return Trust::take(address, Some(["sslcert", "sslkey"])).map(Some);
         }
         "require" | "verify-full" => "possible in this build: it lacks the feature postgres-tls",
         "verify-ca" => {
@@ -160,7 +160,10 @@ mod tests {
             assert!(error.contains(told), "{error}");
         }
         // Who names authorities believes that they are asked.
-        assert!(tls("ca=/ca.pem").unwrap_err().contains("sslmode=verify-full"));
+        for name in ["ca", "sslcert", "sslkey"] {
+            let error = tls(&format!("{name}=/it.pem")).unwrap_err();
+            assert!(error.contains(name) && error.contains("sslmode=verify-full"), "{error}");
+        }
     }
 
     #[test]
@@ -169,10 +172,19 @@ mod tests {
         let tls =
             |parameters: &str| endpoint(&format!("postgres://me@h?{parameters}")).unwrap().tls;
         for word in ["require", "verify-full"] {
-            let machine = Trust { authorities: None };
+            let machine = Trust::default();
             assert_eq!(tls(&format!("sslmode={word}")), Some(machine));
-            let file = Trust { authorities: Some("/ca.pem".into()) };
+            let file = Trust { authorities: Some("/ca.pem".into()), identity: None };
             assert_eq!(tls(&format!("sslmode={word}&ca=/ca.pem")), Some(file));
+            let ours = tls(&format!("sslmode={word}&sslcert=/c.pem&sslkey=/k.pem"));
+            let ours = ours.unwrap().identity.unwrap();
+            assert_eq!(ours.certificate.display().to_string(), "/c.pem");
+            assert_eq!(ours.key.display().to_string(), "/k.pem");
+        }
+        for half in ["sslcert", "sslkey"] {
+            let error = endpoint(&format!("postgres://me@h?sslmode=require&{half}=/x.pem"));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(half) && error.contains("alone"), "{error}");
         }
     }
 

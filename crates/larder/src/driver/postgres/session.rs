@@ -15,6 +15,7 @@ use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, SimpleQueryMessage, Statement,
 };
 
+use super::standbys::Standbys;
 #[cfg(feature = "postgres-tls")]
 use super::tls;
 use super::warning::Warning;
@@ -30,6 +31,8 @@ pub(super) struct Wire {
     /// What was prepared on it, by its text.
     statements: Mutex<HashMap<String, Statement>>,
     warning: Warning,
+    /// When it was opened.
+    standbys: Standbys,
 }
 
 /// The oldest release that is used: its planner, its waits and its messages are what the tests know.
@@ -38,10 +41,10 @@ const RELEASE_MIN: u32 = 14;
 impl Wire {
     /// Connects, introduces us, and looks whether the server is fit to keep anything.
     pub(super) async fn open(way: &Way, limit: Duration) -> Result<Self, Trouble> {
-        let wire = Self::connect_with(&way.endpoint, |_| true).await?;
+        let mut wire = Self::connect_with(&way.endpoint, |_| true).await?;
         let set = wire.client.batch_execute(&settings(way, limit)).await;
         set.map_err(|error| Trouble::of(&way.endpoint, &error, false))?;
-        wire.examine(way).await?;
+        wire.standbys = wire.examine(way).await?;
         if let Some(tables) = &way.tables {
             tables.enter(&wire.client, &way.endpoint).await?;
         }
@@ -114,11 +117,17 @@ impl Wire {
                 }
             }
         });
-        Self { client, driver: driver.abort_handle(), statements: Mutex::default(), warning }
+        Self {
+            client,
+            driver: driver.abort_handle(),
+            statements: Mutex::default(),
+            warning,
+            standbys: Standbys::None,
+        }
     }
 
-    /// Looks whether this is a server that may be trusted with what is to be kept.
-    async fn examine(&self, way: &Way) -> Result<(), Trouble> {
+    /// Looks whether this is a server that may be trusted with what is to be kept, and what it does about standbys.
+    async fn examine(&self, way: &Way) -> Result<Standbys, Trouble> {
         let unfit =
             |what, retry| Err(Trouble::Unfit { place: way.endpoint.to_string(), what, retry });
         let early = |error| Trouble::of(&way.endpoint, &error, false);
@@ -146,11 +155,20 @@ impl Wire {
                 Retry::Never,
             );
         }
-        Ok(())
+        Ok(match (fact(5), fact(6)) {
+            ("t", _) => Standbys::WaitedFor,
+            (_, "t") => Standbys::LeftBehind,
+            _ => Standbys::None,
+        })
     }
 
     pub(super) const fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// What the server did about standbys when this was opened.
+    pub(super) const fn standbys(&self) -> Standbys {
+        self.standbys
     }
 
     /// What the server warns of on this connection.
@@ -182,7 +200,8 @@ impl Wire {
 const FACTS: &str = "\
 SELECT current_setting('server_version_num'), pg_is_in_recovery(), \
        current_setting('transaction_isolation'), current_setting('server_encoding'), \
-       current_setting('fsync')";
+       current_setting('fsync'), current_setting('synchronous_standby_names') <> '', \
+       EXISTS (SELECT FROM pg_stat_replication)";
 
 /// The settings of the session: those of all, then those of the contract.
 ///

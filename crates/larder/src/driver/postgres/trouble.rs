@@ -15,7 +15,10 @@ pub(crate) enum Trouble {
     #[error("cannot connect to {place}: {why}")]
     Unreachable { place: String, why: String },
     /// The server is not who it should be, or that cannot be found out.
-    #[cfg_attr(not(feature = "postgres-tls"), expect(dead_code, reason = "nobody asks for TLS"))]
+    #[cfg_attr(
+        not(any(feature = "postgres-tls", test)),
+        expect(dead_code, reason = "nobody asks for TLS")
+    )]
     #[error("no TLS with {place}: {why}")]
     Distrusted { place: String, why: String },
     /// There was no connection within the time limit of the call.

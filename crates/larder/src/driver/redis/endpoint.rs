@@ -29,7 +29,7 @@ impl Endpoint {
     /// The place of `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, and the parameter `ca` of
     /// `rediss:`.
     pub(crate) fn take(address: &mut Address) -> Result<Self, AddressError> {
-        let tls = Trust::of_scheme(address, SCHEMES, "place in Redis")?;
+        let tls = Trust::of_scheme(address, SCHEMES, "place in Redis", None)?;
         Ok(Self { tls, ..Self::of(address)? })
     }
 

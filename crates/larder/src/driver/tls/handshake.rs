@@ -4,7 +4,7 @@ use std::io;
 
 use tokio_rustls::rustls::ClientConfig;
 
-use super::settings;
+use super::{identity, judging};
 use crate::driver::trust::Trust;
 
 /// Why there is no TLS.
@@ -28,10 +28,18 @@ impl From<io::Error> for NoTls {
     }
 }
 
-/// How to judge a server. Files are read anew for each connection, because authorities are renewed.
+/// How to judge a server and what to show it. Files are read anew for each connection, because authorities and
+/// certificates are renewed.
 pub(in crate::driver) async fn read(trust: &Trust) -> Result<ClientConfig, NoTls> {
-    let authorities = trust.authorities.clone();
-    let read = tokio::task::spawn_blocking(move || settings(authorities.as_deref())).await;
+    let trust = trust.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let judging = judging(trust.authorities.as_deref())?;
+        match &trust.identity {
+            Some(identity) => identity::shown(identity, judging),
+            None => Ok(judging.with_no_client_auth()),
+        }
+    });
+    let read = read.await;
     read.unwrap_or_else(|panicked| Err(panicked.to_string())).map_err(NoTls::Distrusted)
 }
 
