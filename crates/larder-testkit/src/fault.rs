@@ -92,10 +92,6 @@ impl Disturbance for Faults {
         self.healed.load(Ordering::SeqCst)
     }
 
-    async fn strike(&self) -> Option<Fault> {
-        self.next()
-    }
-
     fn strike_now(&self) -> Option<Fault> {
         self.next()
     }

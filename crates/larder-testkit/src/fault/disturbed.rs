@@ -21,7 +21,9 @@ pub trait Disturbance: fmt::Debug + Send + Sync + 'static {
     fn is_calm(&self) -> bool;
 
     /// What becomes of the next call; `None`: nothing. It may let the call wait first.
-    fn strike(&self) -> impl Future<Output = Option<Fault>> + Send;
+    fn strike(&self) -> impl Future<Output = Option<Fault>> + Send {
+        async { self.strike_now() }
+    }
 
     /// The same for a call that cannot wait.
     fn strike_now(&self) -> Option<Fault>;
@@ -72,7 +74,7 @@ impl<S, D: Disturbance> Disturbed<S, D> {
 
 impl Fault {
     /// The error of a call that failed here.
-    fn error(self, operation: &'static str) -> BackendError {
+    pub(super) fn error(self, operation: &'static str) -> BackendError {
         let effect = match self {
             Self::Before => Effect::NotApplied,
             Self::Instead | Self::After => Effect::Unknown,

@@ -6,7 +6,7 @@ use larder_core::{
     SpoolStats, Timestamp,
 };
 
-use super::{Disturbance, Disturbed};
+use super::{Disturbance, Disturbed, Fault};
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: Spool, D: Disturbance> Spool for Disturbed<S, D> {
@@ -15,11 +15,17 @@ impl<S: Spool, D: Disturbance> Spool for Disturbed<S, D> {
     }
 
     async fn load_many(&self, ids: &[SpoolId]) -> Vec<Result<Bytes, SpoolError>> {
-        let mut answers = Vec::with_capacity(ids.len());
-        for id in ids {
-            answers.push(self.load(*id).await);
+        let mut faults = Vec::with_capacity(ids.len());
+        for _ in ids {
+            faults.push(self.disturbance.strike().await);
         }
-        answers
+        // One call for all, as without faults; reading changes nothing, so those that fail may reach the store.
+        let answers = self.inner.load_many(ids).await;
+        let met = |(fault, answer): (Option<Fault>, _)| match fault {
+            Some(fault) => Err(fault.error("load_many").into()),
+            None => answer,
+        };
+        faults.into_iter().zip(answers).map(met).collect()
     }
 
     async fn store(

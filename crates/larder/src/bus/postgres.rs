@@ -10,7 +10,7 @@ use larder_core::bus::{Bus, BusError, Feed, Subscription, Topic};
 use larder_core::{BackendError, Effect, Retry};
 
 use crate::address::{Address, AddressError};
-use crate::driver::postgres::{Endpoint, Limits, Listener, Pool, Schema, Way};
+use crate::driver::postgres::{Endpoint, Limits, Listener, Pool, Schema, Way, parameters};
 use crate::registry::OpenError;
 
 /// A PostgreSQL server as a bus.
@@ -42,16 +42,6 @@ pub struct PostgresBus {
     pool: Pool,
 }
 
-/// What an address may say besides the server.
-const PARAMETERS: [&str; 7] = [
-    "schema",
-    "timeout",
-    "connections",
-    "sslmode",
-    "ca (with sslmode=verify-full)",
-    "sslcert (the same)",
-    "sslkey (the same)",
-];
 const NOTIFY: &str = "SELECT pg_notify($1::text, $2::text)";
 
 impl PostgresBus {
@@ -76,7 +66,7 @@ impl PostgresBus {
         let schema = Schema::take(&mut address)?;
         let otherwise = Limits { timeout: Self::TIMEOUT, connections: Self::CONNECTIONS };
         let Limits { timeout, connections } = Limits::take(&mut address, otherwise)?;
-        address.finish(&PARAMETERS)?;
+        address.finish(&parameters(&[]))?;
         // Nothing is written, so there is no commit to wait for.
         let settings = "SET synchronous_commit = off";
         let way = Way { endpoint: endpoint.clone(), tables: None, settings, durable: false };

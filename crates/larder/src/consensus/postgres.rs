@@ -12,7 +12,7 @@ use larder_core::{
 
 use crate::address::{Address, AddressError};
 use crate::driver::postgres::{
-    Endpoint, Limits, Pool, SERVER_BYTES_MAX, Schema, Tables as Layout, Trouble, Way,
+    Endpoint, Limits, Pool, SERVER_BYTES_MAX, Schema, Tables as Layout, Trouble, Way, parameters,
 };
 use crate::registry::OpenError;
 
@@ -88,17 +88,6 @@ pub(crate) struct Settings {
     payload_bytes_max: u64,
 }
 
-/// What an address may say besides the server.
-const PARAMETERS: [&str; 8] = [
-    "schema",
-    "timeout",
-    "connections",
-    "max_payload",
-    "sslmode",
-    "ca (with sslmode=verify-full)",
-    "sslcert (the same)",
-    "sslkey (the same)",
-];
 /// With all eight connections, 64 writers got 0.8 of the rate; two are no faster, and a statement that hangs
 /// would leave a single one to all others.
 const EAGER_WRITES: usize = 3;
@@ -139,7 +128,7 @@ impl PostgresConsensus {
         let limits = Limits::take(&mut address, otherwise)?;
         let payload_bytes_max = address.take_bytes_max("max_payload", SERVER_BYTES_MAX)?;
         let payload_bytes_max = payload_bytes_max.unwrap_or(Self::PAYLOAD_BYTES_MAX);
-        address.finish(&PARAMETERS)?;
+        address.finish(&parameters(&["max_payload"]))?;
         Ok(Settings { endpoint, schema, limits, payload_bytes_max })
     }
 

@@ -54,6 +54,13 @@ struct Inner {
     standbys: standbys::Seen,
 }
 
+/// What an address may say besides the server: what it says for every contract, and `own`.
+pub(crate) fn parameters(own: &[&'static str]) -> Vec<&'static str> {
+    let tls =
+        ["sslmode", "ca (with sslmode=verify-full)", "sslcert (the same)", "sslkey (the same)"];
+    [&["schema", "timeout", "connections"], own, &tls].concat()
+}
+
 /// What a server did to keep a commit, by its settings when the statement ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Care {

@@ -1,13 +1,10 @@
 //! A server that wants to know over TLS who we are.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use larder::consensus::EtcdConsensus;
-use larder::registry::OpenError;
 use larder::{CaSResult, Effect, Failure, Retry};
 use larder_testkit::service::{Authority, EtcdServer};
 
-use crate::place::{cas, in_the_end, open, version};
+use crate::place::{cas, in_the_end, let_in_me, no_tls, open, version};
 
 #[path = "../support/identity.rs"]
 mod ours;
@@ -31,31 +28,12 @@ fn uri(server: &EtcdServer, authority: &Authority, ours: &str) -> String {
     format!("etcds://localhost:{port}/shop?ca={ca}&{ours}").trim_end_matches('&').to_owned()
 }
 
-#[track_caller]
-fn no_tls(opened: Result<EtcdConsensus, OpenError>, words: &str) {
-    let error = opened.unwrap_err();
-    let told = larder::error::chain(&error);
-    assert_eq!((error.effect(), error.retry()), (Effect::NotApplied, Retry::Never), "{told}");
-    assert!(told.contains("no TLS with etcds://") && told.contains(words), "{told}");
-}
-
 pub(crate) async fn a_server_that_wants_a_certificate_is_shown_ours() {
     let (server, authority, ours) = demanding();
     let store = open(&uri(&server, &authority, &ours.parameters())).await;
     assert_eq!(cas(&store, "k", None, version(1, "x")).await.unwrap(), CaSResult::Committed);
     // It is the user that the certificate names.
-    let post = |path: &str, json: &str| server.post(path, json).unwrap();
-    post("/v3/auth/user/add", r#"{"name":"root","password":"hush"}"#);
-    post("/v3/auth/user/grant", r#"{"user":"root","role":"root"}"#);
-    post("/v3/auth/user/add", r#"{"name":"me","password":"hush"}"#);
-    post("/v3/auth/role/add", r#"{"name":"shop"}"#);
-    let [from, to] = ["shop//", "shop/0"].map(|text| BASE64_STANDARD.encode(text));
-    let grant = format!(
-        r#"{{"name":"shop","perm":{{"permType":"READWRITE","key":"{from}","range_end":"{to}"}}}}"#
-    );
-    post("/v3/auth/role/grant", &grant);
-    post("/v3/auth/user/grant", r#"{"user":"me","role":"shop"}"#);
-    post("/v3/auth/enable", "{}");
+    let_in_me(&server);
     in_the_end(async || cas(&store, "k", Some(1), version(2, "x")).await).await;
     let elsewhere = uri(&server, &authority, &ours.parameters()).replace("/shop?", "/shops?");
     let error = EtcdConsensus::open(&elsewhere).await.unwrap_err();

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use larder::consensus::EtcdConsensus;
+#[cfg(feature = "etcd-tls")]
+use larder::registry::OpenError;
 use larder::{
     CaSResult, Clock, Consensus, ConsensusError, Effect, Failure, Retry, SeqNo, SystemClock,
     VersionedData,
 };
+use larder_testkit::service::EtcdServer;
 
 /// What a call may take beyond its limit on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
@@ -67,4 +72,31 @@ pub(crate) async fn in_the_end<T>(mut call: impl AsyncFnMut() -> Result<T, Conse
 pub(crate) fn number(json: &str, name: &str) -> u64 {
     let (_, rest) = json.split_once(&format!("\"{name}\":\"")).unwrap();
     rest.split('"').next().unwrap().parse().unwrap()
+}
+
+/// Lets nobody in but root and the user `me` (password `hush`), whose keys are those of the place `shop`.
+pub(crate) fn let_in_me(server: &EtcdServer) {
+    let post = |path: &str, json: &str| server.post(path, json).unwrap();
+    post("/v3/auth/user/add", r#"{"name":"root","password":"hush"}"#);
+    post("/v3/auth/user/grant", r#"{"user":"root","role":"root"}"#);
+    post("/v3/auth/role/add", r#"{"name":"shop"}"#);
+    let [from, to] = ["shop//", "shop/0"].map(|text| BASE64_STANDARD.encode(text));
+    let grant = format!(
+        r#"{{"name":"shop","perm":{{"permType":"READWRITE","key":"{from}","range_end":"{to}"}}}}"#
+    );
+    post("/v3/auth/role/grant", &grant);
+    post("/v3/auth/user/add", r#"{"name":"me","password":"hush"}"#);
+    post("/v3/auth/user/grant", r#"{"user":"me","role":"shop"}"#);
+    post("/v3/auth/enable", "{}");
+}
+
+/// Opening failed for want of TLS, for a reason with these `words`, and shows no password.
+#[cfg(feature = "etcd-tls")]
+#[track_caller]
+pub(crate) fn no_tls(opened: Result<EtcdConsensus, OpenError>, words: &str) {
+    let error = opened.unwrap_err();
+    let told = larder::error::chain(&error);
+    assert_eq!((error.effect(), error.retry()), (Effect::NotApplied, Retry::Never), "{told}");
+    assert!(told.contains("no TLS with etcds://") && told.contains(words), "{told}");
+    assert!(!format!("{told} {error:?}").contains("hush"), "{told}");
 }

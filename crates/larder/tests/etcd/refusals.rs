@@ -8,7 +8,7 @@ use larder::{Consensus, Durability, Effect, Failure, Retry};
 use larder_testkit::service::EtcdServer;
 
 use crate::fake::{Fake, status};
-use crate::place::{assert_fails, cas, in_the_end, open, version};
+use crate::place::{assert_fails, cas, in_the_end, let_in_me, open, version};
 
 pub(crate) async fn every_refusal_has_its_effect_over_the_wire() {
     use Effect::{NotApplied, Unknown};
@@ -95,18 +95,7 @@ pub(crate) async fn keys_of_another_release_are_refused_and_left_alone() {
 
 pub(crate) async fn a_wrong_login_is_told_at_once_and_not_shown() {
     let server = EtcdServer::start().unwrap();
-    let post = |path: &str, json: &str| server.post(path, json).unwrap();
-    post("/v3/auth/user/add", r#"{"name":"root","password":"hush"}"#);
-    post("/v3/auth/user/grant", r#"{"user":"root","role":"root"}"#);
-    post("/v3/auth/role/add", r#"{"name":"shop"}"#);
-    let [from, to] = ["shop//", "shop/0"].map(|text| BASE64_STANDARD.encode(text));
-    let grant = format!(
-        r#"{{"name":"shop","perm":{{"permType":"READWRITE","key":"{from}","range_end":"{to}"}}}}"#
-    );
-    post("/v3/auth/role/grant", &grant);
-    post("/v3/auth/user/add", r#"{"name":"me","password":"hush"}"#);
-    post("/v3/auth/user/grant", r#"{"user":"me","role":"shop"}"#);
-    post("/v3/auth/enable", "{}");
+    let_in_me(&server);
     let at =
         |login: &str, prefix: &str| format!("etcd://{login}127.0.0.1:{}/{prefix}", server.port());
     let never = Retry::Never;

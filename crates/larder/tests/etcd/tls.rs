@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use larder::consensus::EtcdConsensus;
-use larder::registry::OpenError;
 use larder::{CaSResult, Consensus, Effect, Failure, Retry};
 use larder_testkit::service::{Authority, EtcdServer};
 use tokio::io::AsyncReadExt as _;
 
-use crate::place::{assert_fails, cas, in_the_end, open, version, within};
+use crate::place::{assert_fails, cas, in_the_end, no_tls, open, version, within};
 
 #[path = "../support/front.rs"]
 mod front;
@@ -41,15 +40,6 @@ impl Secured {
 
 fn uri(hosts: &str, authority: &Authority) -> String {
     format!("etcds://{hosts}/x?timeout=2s&ca={}", authority.file().display())
-}
-
-#[track_caller]
-fn no_tls(opened: Result<EtcdConsensus, OpenError>, words: &str) {
-    let error = opened.unwrap_err();
-    let told = larder::error::chain(&error);
-    assert_eq!((error.effect(), error.retry()), (Effect::NotApplied, Retry::Never), "{told}");
-    assert!(told.contains("no TLS with etcds://") && told.contains(words), "{told}");
-    assert!(!format!("{told} {error:?}").contains("hush"), "{told}");
 }
 
 pub(crate) async fn a_server_with_a_good_certificate_is_used_and_found_again() {

@@ -7,7 +7,9 @@ use larder_core::{SharedClock, SystemClock};
 
 use super::{PostgresCache, statement};
 use crate::address::{Address, AddressError};
-use crate::driver::postgres::{Endpoint, Limits, Pool, SERVER_BYTES_MAX, Schema, Tables, Way};
+use crate::driver::postgres::{
+    Endpoint, Limits, Pool, SERVER_BYTES_MAX, Schema, Tables, Way, parameters,
+};
 use crate::registry::OpenError;
 
 /// The settings of a [`PostgresCache`].
@@ -20,18 +22,6 @@ pub struct PostgresCacheBuilder {
     pub(super) label: String,
     pub(super) clock: SharedClock,
 }
-
-/// What an address may say besides the server.
-const PARAMETERS: [&str; 8] = [
-    "schema",
-    "timeout",
-    "connections",
-    "max_value",
-    "sslmode",
-    "ca (with sslmode=verify-full)",
-    "sslcert (the same)",
-    "sslkey (the same)",
-];
 
 impl PostgresCacheBuilder {
     /// The schema of an address that names none.
@@ -51,7 +41,7 @@ impl PostgresCacheBuilder {
         let limits = Limits::take(&mut address, otherwise)?;
         let value_bytes_max = address.take_bytes_max("max_value", SERVER_BYTES_MAX)?;
         let value_bytes_max = value_bytes_max.unwrap_or(Self::VALUE_BYTES_MAX);
-        address.finish(&PARAMETERS)?;
+        address.finish(&parameters(&["max_value"]))?;
         Ok(Self {
             endpoint,
             schema,

@@ -80,8 +80,7 @@ impl Statements {
                  SELECT r.key, false, h.seqno FROM req r LEFT JOIN {head} h ON h.key = r.key \
                  WHERE h.seqno IS DISTINCT FROM r.expected"
             ),
-            // One row needs no order of locks and no arrays, and a winner no look at what made it lose: a call that
-            // goes alone costs the server what one statement on one table does.
+            // One row needs no order of locks and no arrays, and a winner no look at what made it lose.
             replace_one: format!(
                 "WITH won AS (UPDATE {head} SET seqno = $2 WHERE key = $1 AND seqno = $4 RETURNING key), \
                  {kept_one}"
